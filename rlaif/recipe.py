@@ -1,0 +1,229 @@
+"""YAML ⇄ Recipe: what to run, one small section a stage.
+
+Read at the start of a run; each stage takes its own section. What another library already
+declares is not declared again: `train.dpo` *is* the arguments of `trl.DPOConfig`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from rlaif import strict_yaml
+from rlaif.errors import RecipeError
+from rlaif.input_path import InputName, InputPath, PathOrName
+from rlaif.strict_model import Fault, Many, StrictModel, Text, validate
+
+_SET_HERE = {"output_dir": "remove it: models go to the run folder, under models/"}
+
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+LogOdds = Annotated[float, Field(ge=0)]
+Temperature = Annotated[float, Field(ge=0)]
+
+
+def _refuse_equal_responses(n: int, temperature: float) -> None:
+    if n > 1 and temperature == 0:
+        mend = "raise the temperature, or set n to 1"
+        raise Fault(f"makes all {n} responses the same", at=("temperature",), value=0, mend=mend)
+
+
+class Model(StrictModel, error=RecipeError):
+    """A language model and how to run it.
+
+    Attributes:
+        model: a folder, or a name on the hub.
+        revision: a branch, tag or commit on the hub; None is the default branch.
+        dtype: the weights' type; "auto" is the one they were saved in.
+        engine: what runs it.
+        trust_remote_code: run Python code that came with the model.
+        adapter: a folder with a peft adapter to put on it.
+        engine_args: arguments of the engine, passed untouched.
+    """
+
+    model: PathOrName
+    revision: Text | None = None
+    dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
+    engine: Literal["transformers"] = "transformers"
+    trust_remote_code: bool = False
+    adapter: InputPath | None = None
+    engine_args: dict[str, Any] = Field(default_factory=dict)
+
+
+class Prompts(StrictModel, error=RecipeError):
+    """Where prompts come from: a file or folder (`path`), or a dataset on the hub (`dataset`).
+
+    Attributes:
+        path: a local file or folder.
+        dataset: a name on the hub.
+        split: the dataset's split.
+        config: the dataset's configuration, where it has several.
+        column: the column that holds the prompt.
+        limit: take the first so many; None takes all.
+        shard_size: prompts a shard; what a killed run does again is at most one shard.
+    """
+
+    path: InputName | None = None
+    dataset: PathOrName | None = None
+    split: Text = "train"
+    config: Text | None = None
+    column: Text = "prompt"
+    limit: Count | None = None
+    shard_size: Count = 256
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.path is None) == (self.dataset is None):
+            found = "neither `path` nor `dataset`" if self.path is None else "two sources"
+            raise Fault(found, mend="give exactly one of `path` and `dataset`")
+        return self
+
+
+class Sample(StrictModel, error=RecipeError):
+    """How the student answers: `n` responses a prompt, of at most `max_tokens` tokens each."""
+
+    n: Count = 4
+    temperature: Temperature = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Count = 256
+    stop: Many[str] = ()
+
+    @model_validator(mode="after")
+    def _different_responses(self) -> Self:
+        _refuse_equal_responses(self.n, self.temperature)
+        return self
+
+
+class Judge(StrictModel, error=RecipeError):
+    """How the teacher labels.
+
+    Attributes:
+        mode: a yes or no a response, a comparison of two, or a rating from 1 to 5.
+        min_coverage: least probability mass on the label tokens; below it the judge abstains.
+        reasoning: let the judge write its reasons before the label.
+        max_reasoning_tokens: at most so many tokens of them.
+        templates: a folder whose files replace those of rlaif/templates, file by file.
+        clip: probabilities are kept this far from 0 and 1.
+    """
+
+    mode: Literal["pointwise", "pairwise", "rating"] = "pointwise"
+    min_coverage: Share = 0.5
+    reasoning: bool = False
+    max_reasoning_tokens: Count = 128
+    templates: InputPath | None = None
+    clip: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+
+
+class Pick(StrictModel, error=RecipeError):
+    """Which responses become training rows. Margins are differences of scores, in log-odds.
+
+    Attributes:
+        min_margin: least margin of the best response over the mean of the others, to become an
+            SFT row.
+        pairs: which pairs of a prompt's responses become preference pairs.
+        pair_margin: least margin of chosen over rejected.
+        min_decided: least share of the principles' weight that both sides have a verdict for.
+        prefer_shorter_within: of responses this close to the best, take the shortest; None takes
+            the best.
+        write_margin: write the margin as the column that TRL's RewardTrainer takes into its loss.
+    """
+
+    min_margin: LogOdds = 0.0
+    pairs: Literal["best_worst", "best_random", "all"] = "best_worst"
+    pair_margin: LogOdds = 1.0
+    min_decided: Annotated[float, Field(gt=0, le=1)] = 1.0
+    prefer_shorter_within: LogOdds | None = None
+    write_margin: bool = False
+
+
+class Train(StrictModel, error=RecipeError):
+    """What is trained, in this order; a block that is not there is not trained.
+
+    Attributes:
+        soft_labels: train DPO on the labels' probabilities, not on 0 and 1.
+        lora: arguments of `peft.LoraConfig`; None trains all weights.
+        sft: arguments of `trl.SFTConfig`.
+        dpo: arguments of `trl.DPOConfig`.
+        reward: arguments of `trl.RewardConfig`.
+    """
+
+    soft_labels: bool = True
+    lora: dict[str, Any] | None = None
+    sft: dict[str, Any] | None = None
+    dpo: dict[str, Any] | None = None
+    reward: dict[str, Any] | None = None
+
+    @field_validator("sft", "dpo", "reward")
+    @classmethod
+    def _nothing_set_here(cls, block: dict[str, Any] | None) -> dict[str, Any] | None:
+        for key, mend in _SET_HERE.items():
+            if block and key in block:
+                raise Fault("set by this package", at=(key,), value=block[key], mend=mend)
+        return block
+
+
+class Evaluate(StrictModel, error=RecipeError):
+    """How the trained student is compared with the one it came from.
+
+    Attributes:
+        prompts: prompts that were not trained on; None leaves the comparison out.
+        n: responses a prompt, of each model.
+        temperature: of sampling them.
+        max_tokens: of each response, at most.
+        bootstrap: resamples behind a confidence interval.
+    """
+
+    prompts: Prompts | None = None
+    n: Count = 1
+    temperature: Temperature = 1.0
+    max_tokens: Count = 256
+    bootstrap: Count = 2000
+
+    @model_validator(mode="after")
+    def _different_responses(self) -> Self:
+        _refuse_equal_responses(self.n, self.temperature)
+        return self
+
+
+class Recipe(StrictModel, error=RecipeError):
+    """A whole run.
+
+    Attributes:
+        seed: every random seed of the run follows from it and from the records' ids.
+        run: the run folder, relative to the current directory.
+        constitution: the constitution's file.
+        student: the model being trained.
+        teacher: the model that labels.
+    """
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    run: Text
+    constitution: InputPath
+    student: Model
+    teacher: Model
+    prompts: Prompts
+    sample: Sample = Sample()
+    judge: Judge = Judge()
+    pick: Pick = Pick()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """The recipe that a YAML file holds, its input paths made absolute.
+
+        An input path is relative to the recipe's folder. A model or a dataset that is not there
+        is taken as a name on the hub. `run` is relative to the current directory.
+
+        Raises:
+            RecipeError: the first fault, with file, line, key, value and mend.
+        """
+        return validate(cls, strict_yaml.read(path, RecipeError))
+
+    def save(self, path: str | Path) -> None:
+        """Write the recipe as YAML, defaults included; `load` gives an equal one back."""
+        text = strict_yaml.dump(self.model_dump(mode="json"))
+        Path(path).write_text(text, encoding="utf-8", newline="\n")
