@@ -1,0 +1,1 @@
+"""Text in → text, or the probabilities of label words, out."""
