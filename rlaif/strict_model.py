@@ -141,7 +141,7 @@ _PHRASES = {
     "bool_type": ("not true or false", "write true or false"),
     "path_type": ("not a path", "write a path"),
     "tuple_type": ("not a list", "write a list: one item a line, each after `- `"),
-    "model_type": ("not a mapping", "write `key: value` lines"),
+    "model_type": ("not a mapping", "write `key: value` lines below it, or remove it"),
     "dict_type": ("not a mapping", "write `key: value` lines"),
     "literal_error": ("not one of the choices", ""),
 }

@@ -42,7 +42,10 @@ for _class in (_Loader, _Dumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar(_TAG + "str", text, style="|" if "\n" in text else None)
+    style = "|" if "\n" in text else None
+    if re.search("[\x85\u2028\u2029]", text):  # PyYAML writes these as line breaks and loses them
+        style = '"'
+    return dumper.represent_scalar(_TAG + "str", text, style=style)
 
 
 _Dumper.add_representer(str, _represent_text)
@@ -95,7 +98,7 @@ def read(path: str | Path, error: type[RlaifError]) -> Document:
         raise error(e.reason, file=path, line=line, value=character, mend=mend) from None
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
-        what = f"not readable as YAML: {e.problem or e.context}"
+        what = f"not readable as YAML: {', '.join(filter(None, (e.context, e.problem)))}"
         mend = "check indentation, quotes and colons here and just above"
         raise error(what, file=path, line=mark.line + 1 if mark else None, mend=mend) from None
     except RecursionError:
@@ -166,18 +169,26 @@ class _Builder:
             return self.mapping(node, keys)
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
             return [self.build(item, (*keys, i)) for i, item in enumerate(node.value)]
-        if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
-            return self.loader.construct_object(node)
+        if isinstance(node, yaml.ScalarNode):
+            return self.scalar(node, keys)
+        raise self.fault(f"tagged as {node.tag}", keys, "remove the tag")
+
+    def scalar(self, node: yaml.ScalarNode, keys: Keys) -> Any:
         kind = node.tag.removeprefix(_TAG)
-        mend = f'write it in quotes: "{node.value}"' if kind == "timestamp" else "remove the tag"
-        raise self.fault(f"YAML reads this as {kind}, which is not used here", keys, mend)
+        mend = f'write it in quotes: "{node.value}"'
+        if node.tag not in _SCALARS:
+            raise self.fault(f"YAML reads this as {kind}, which is not used here", keys, mend)
+        try:
+            return self.loader.construct_object(node)
+        except (ValueError, KeyError):  # "0x_", or "!!bool maybe"
+            raise self.fault(f"YAML reads this as {kind}, and fails", keys, mend) from None
 
     def mapping(self, node: yaml.MappingNode, keys: Keys) -> dict[str, Any]:
         built: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             key = key_node.value
-            if key_node.tag != _TAG + "str":
+            if not (isinstance(key_node, yaml.ScalarNode) and key_node.tag == _TAG + "str"):
                 what, mend = "a key must be text", f'write it in quotes: "{key}"'
                 if key == "<<":
                     what, mend = "keys cannot be merged in", "write them out"
