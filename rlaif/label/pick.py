@@ -1,0 +1,97 @@
+"""What is trained on: the last stage of labelling, from judged records to rows for TRL.
+
+    judge → (scores) → pick → train
+
+Every record gives rows, or a drop that says why not; choose.py has the rules and the reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rlaif.constitution import Constitution
+from rlaif.label.choose import best_of_n, preferences
+from rlaif.label.method import Mode
+from rlaif.label.rows import Row, pair_row, sft_row
+from rlaif.label.scores import refuse_pairwise_vetoes, score_record
+from rlaif.recipe import Pick as Settings
+from rlaif.records import Drop, Record
+
+
+def pick_sft(
+    records: Sequence[Record],
+    constitution: Constitution,
+    settings: Settings,
+    *,
+    mode: Mode,
+    clip: float,
+    judge: str,
+) -> tuple[list[Row], list[Drop]]:
+    """The best response of each record, if it leads the mean of the others by `min_margin`.
+
+    Args:
+        records: with verdicts of the mode under the constitution's principles.
+        constitution: whose weights and vetoes apply.
+        settings: the recipe's `pick` section.
+        mode: how the judge was asked.
+        clip: probabilities are kept this far from 0 and 1; above 0, below 0.5.
+        judge: what the rows name as their judge, `Method.fingerprint`.
+
+    Returns:
+        Rows with the columns of `SFT_SCHEMA`, and a drop of stage "sft" for every other record.
+
+    Raises:
+        RecipeError: a principle has a veto, in pairwise mode.
+    """
+    refuse_pairwise_vetoes(constitution, mode)
+    origin = {"constitution": constitution.fingerprint, "judge": judge}
+    rows, drops = [], []
+    for record in records:
+        scores = score_record(
+            record, constitution, mode=mode, clip=clip, min_decided=settings.min_decided
+        )
+        best = best_of_n(record, scores, settings)
+        if isinstance(best, Drop):
+            drops.append(best)
+        else:
+            index, margin = best
+            rows.append(sft_row(record, index, scores.score[index], margin) | origin)
+    return rows, drops
+
+
+def pick_pairs(
+    records: Sequence[Record],
+    constitution: Constitution,
+    settings: Settings,
+    *,
+    mode: Mode,
+    clip: float,
+    judge: str,
+) -> tuple[list[Row], list[Drop]]:
+    """The pairs of each record that `settings.pairs` names and whose margin is `pair_margin`.
+
+    Args:
+        records, constitution, settings, mode, clip, judge: as in `pick_sft`.
+
+    Returns:
+        Rows with the columns of `pair_schema`, and a drop of stage "pairs" for every record that
+        gives none.
+
+    Raises:
+        RecipeError: a principle has a veto, in pairwise mode.
+    """
+    refuse_pairwise_vetoes(constitution, mode)
+    origin = {"constitution": constitution.fingerprint, "judge": judge}
+    rows, drops = [], []
+    for record in records:
+        scores = score_record(
+            record, constitution, mode=mode, clip=clip, min_decided=settings.min_decided
+        )
+        pairs = preferences(record, scores, settings)
+        if isinstance(pairs, Drop):
+            drops.append(pairs)
+            continue
+        for (chosen, rejected), margin in pairs.items():
+            row = pair_row(record, chosen, rejected, margin) | origin
+            rows.append(row | {"margin": margin} if settings.write_margin else row)
+    return rows, drops
