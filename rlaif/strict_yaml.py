@@ -125,7 +125,7 @@ def _text(path: Path, error: type[RlaifError]) -> str:
     if len(raw) > _MOST_BYTES:
         raise error(f"larger than {_MOST_BYTES:,} bytes", file=path, mend="is it the right file?")
     try:
-        return raw.decode("utf-8-sig")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as e:
         line = raw.count(b"\n", 0, e.start) + 1
         bad = raw[e.start : e.end]

@@ -99,9 +99,9 @@ def test_a_constitution_has_principles(tmp_path: Path) -> None:
 
 
 def test_python_is_checked_like_a_file() -> None:
-    with pytest.raises(ConstitutionError, match="^weight: not a number"):
+    with pytest.raises(ConstitutionError, match=r"^weight: not a number"):
         Principle(id="a", text="b", weight="1")  # type: ignore[arg-type]
-    with pytest.raises(ConstitutionError, match="^worse: the same as `better`"):
+    with pytest.raises(ConstitutionError, match=r"^worse: the same as `better`"):
         Example(prompt="a", better="b", worse="b ")
     one = Principle(id="a", text="b")
     with pytest.raises(ConstitutionError, match=r"^principles\[1\].id: the same as"):
@@ -122,12 +122,13 @@ def test_a_verdict_outlives_edits_of_what_the_judge_does_not_read() -> None:
     assert Principle(id="a", text="Be kinder.").fingerprint != plain.fingerprint
 
 
+ABOUT = ("name", "version", "description")
+
+
 def constitution(**changes: Any) -> Constitution:
-    about = {k: changes.pop(k) for k in ("name", "version", "description") if k in changes}
+    about = {"name": "x"} | {key: changes.pop(key) for key in ABOUT if key in changes}
     first = Principle(**{"id": "a", "text": "Be kind.", **changes})
-    return Constitution(
-        **{"name": "x", "principles": (first, Principle(id="z", text="z")), **about}
-    )
+    return Constitution(principles=(first, Principle(id="z", text="z")), **about)
 
 
 @pytest.mark.parametrize(

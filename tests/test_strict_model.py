@@ -105,7 +105,7 @@ def test_a_misspelt_key_is_told_rather_than_the_one_it_leaves_missing(tmp_path: 
 def test_python_is_checked_like_a_file() -> None:
     with pytest.raises(RecipeError, match=r"^items\[1\].weight: not a number \(got 'x'\)"):
         Outer(items=[{"name": "a"}, {"name": "b", "weight": "x"}])  # type: ignore[arg-type]
-    with pytest.raises(RecipeError, match="^nmae: unknown key"):
+    with pytest.raises(RecipeError, match=r"^nmae: unknown key"):
         Inner(nmae="a")  # type: ignore[call-arg]
 
 
