@@ -207,9 +207,9 @@ def _breach(
 
 
 def _share(principles: Sequence[Principle], decided: Mapping[str, float]) -> float:
-    """The share of all weight that the decided principles have."""
+    """The share of all weight that the decided principles have, 0 to 1."""
     weight = math.fsum(p.weight for p in principles if p.id in decided)
-    return weight / math.fsum(p.weight for p in principles)
+    return round(weight / math.fsum(p.weight for p in principles), 9)
 
 
 def _weighted(principles: Sequence[Principle], values: Mapping[str, float]) -> float | None:

@@ -71,17 +71,14 @@ class Template:
         Raises:
             KeyError: a variable of the template has no value.
         """
+        own = self.lines | then.lines if then else self.lines
         segments = [
-            part if place % 2 == 0 else self._quoted(values[part])
+            part if place % 2 == 0 else _quoted(values[part], own)
             for place, part in enumerate(self.parts)
         ]
         if then is not None:
             segments[-1] += "\n\n" + then.text
         return Message("user", tuple(segments))
-
-    def _quoted(self, data: str) -> str:
-        lines = data.splitlines(keepends=True)
-        return "".join("> " + x if _comparable(x) in self.lines else x for x in lines)
 
 
 def load_template(name: str, folder: Path | None = None) -> Template:
@@ -103,6 +100,11 @@ def prompt_text(prompt: Chat) -> str:
     if len(prompt) == 1 and prompt[0].role == "user":
         return prompt[0].text
     return "\n".join(f"{message.role}: {message.text}" for message in prompt)
+
+
+def _quoted(data: str, own: frozenset[str]) -> str:
+    lines = data.splitlines(keepends=True)
+    return "".join("> " + line if _comparable(line) in own else line for line in lines)
 
 
 def _check_folder(folder: Path) -> None:
