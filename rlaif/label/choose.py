@@ -15,7 +15,7 @@ found by score alone: to look for a long one would be a label about length.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rlaif.label.scores import Scores
 from rlaif.recipe import Pick as Settings
@@ -44,10 +44,10 @@ def best_of_n(record: Record, scores: Scores, settings: Settings) -> tuple[int, 
     if isinstance(choosable, Drop):
         return choosable
     best = _best(record, scores, choosable, settings.prefer_shorter_within)
-    margins = list(_margins(scores, [best]).values())
+    margins = _margins(scores, [best]).values()
     mean = math.fsum(margins) / len(margins)
     if mean < max(settings.min_margin, _ROUNDING):
-        return _too_close(record, "sft", mean, settings.min_margin)
+        return _too_close(record, "sft", margins, f"margin under {settings.min_margin}")
     return best, mean
 
 
@@ -66,7 +66,8 @@ def preferences(record: Record, scores: Scores, settings: Settings) -> dict[Pair
     margins = _margins(scores, choosable)
     clear = {p: m for p, m in margins.items() if m >= max(settings.pair_margin, _ROUNDING)}
     if not clear:
-        return _too_close(record, "pairs", max(margins.values()), settings.pair_margin)
+        reason = f"margin under {settings.pair_margin}"
+        return _too_close(record, "pairs", margins.values(), reason)
     if settings.pairs == "all":
         fair = {p: m for p, m in clear.items() if not _owed_to_length(record, p, m, within)}
         return fair or Drop(record.id, "pairs", LENGTH)
@@ -104,9 +105,9 @@ def _undecided(record: Record, stage: str) -> Drop:
     return Drop(record.id, stage, ABSTAINED if abstained else UNDECIDED, detail)
 
 
-def _too_close(record: Record, stage: str, margin: float, least: float) -> Drop:
-    reason = TIE if abs(margin) <= _ROUNDING else f"margin under {least}"
-    return Drop(record.id, stage, reason, f"margin {margin:.3f}")
+def _too_close(record: Record, stage: str, margins: Collection[float], reason: str) -> Drop:
+    tied = all(abs(margin) <= _ROUNDING for margin in margins)
+    return Drop(record.id, stage, TIE if tied else reason, f"widest margin {max(margins):.3f}")
 
 
 def _margins(scores: Scores, starts: Sequence[int]) -> dict[Pair, float]:
