@@ -80,12 +80,12 @@ class Stage:
         self._write_aside(shard, aside)
         manifest = Manifest(
             fingerprint=self._fingerprint(depends),
-            depends=depends,
+            depends=dict(depends),
             columns=self._columns,
             rows=table.num_rows,
             bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
-            dropped=Counter(d.reason for d in drops),
+            dropped=dict(Counter(d.reason for d in drops)),
             drops_sha256=hashlib.sha256(aside).hexdigest() if drops else None,
         )
         self.run.write_text(self._manifest_file(shard), manifest.to_json())

@@ -19,6 +19,8 @@ from rlaif.run_folder import os_errors
 FORMAT = 1
 """The version of the manifests; raise it when an older program could misread a newer one."""
 
+_LONGEST_VALUE = 40
+
 Depends = Mapping[str, Any]
 """All that decides a shard's content, as plain JSON: settings, fingerprints, digests, seeds."""
 
@@ -50,7 +52,8 @@ class Manifest:
 
     def to_json(self) -> str:
         """The manifest as text, its keys sorted."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, indent=2) + "\n"
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return json.dumps(values, sort_keys=True, indent=2) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> Manifest | None:
@@ -83,10 +86,16 @@ def changes(old: Depends, new: Depends) -> list[str]:
     """What differs between two mappings, a phrase a key ("sample.n was 2, is 4")."""
     before, after = _leaves(old), _leaves(new)
     return [
-        f"{key} was {before.get(key, 'absent')}, is {after.get(key, 'absent')}"
+        f"{key} was {_short(before.get(key))}, is {_short(after.get(key))}"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]
+
+
+def _short(text: str | None) -> str:
+    if text is None:
+        return "absent"
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
 def _leaves(value: object, key: str = "") -> dict[str, str]:
