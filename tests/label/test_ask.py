@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlaif.engines.protocol import Generation, LabelScore, Sampling
@@ -46,6 +46,7 @@ def test_rating_is_the_expected_value_over_its_words(
     assert sigmoid(found) == pytest.approx(probability)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(1e-6, 1.0), min_size=5, max_size=5))
 def test_rating_agrees_with_its_formula(masses: list[float]) -> None:
     e = sum(k * m for k, m in enumerate(masses, 1)) / sum(masses)

@@ -70,6 +70,14 @@ def test_best_against_a_random_one_that_it_beats_by_enough() -> None:
     assert found == {(1, 0), (1, 2)}
 
 
+def test_the_random_one_does_not_hang_on_its_place() -> None:
+    for n in range(10):
+        record = scored(0.0, 2.0, -1.0).with_(id=str(n))
+        turned = scored(-1.0, 2.0, 0.0, texts="cba").with_(id=str(n))
+        [(_, one)], [(_, two)] = (chosen(r, pairs="best_random")[1] for r in (record, turned))  # type: ignore[misc]
+        assert record.responses[one].text == turned.responses[two].text
+
+
 def test_comparisons_choose_by_the_mean_over_the_others() -> None:
     name = rules(1).principles[0].fingerprint
     odds = {(0, 1): 1.0, (0, 2): -0.5, (1, 2): 3.0}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlaif.constitution import Principle
@@ -165,6 +165,7 @@ def test_nothing_to_judge_asks_nothing() -> None:
     assert judge([alone], ScriptedEngine(), [], POINTWISE) == [alone]
 
 
+@settings(deadline=None)
 @given(
     truth=st.dictionaries(st.sampled_from("abcd"), st.floats(-5, 5), min_size=2),
     bias=st.floats(-5, 5),

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import assume, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlaif.constitution import Constitution, Principle
@@ -185,6 +185,7 @@ CONSTITUTIONS = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(judged_records(), CONSTITUTIONS, HOW_TO_PAIR, SHORTER, st.data())
 def test_the_order_of_the_responses_decides_nothing(
     case: tuple[Record, list[list[float | None]]],
@@ -199,13 +200,14 @@ def test_the_order_of_the_responses_decides_nothing(
         record.with_(responses=tuple(record.responses[i] for i in order)),
         [[row[i] for i in order] for row in table],
     )
-    settings = {"pairs": pairs, "prefer_shorter_within": shorter, "min_decided": 0.5}
+    how = {"pairs": pairs, "prefer_shorter_within": shorter, "min_decided": 0.5}
     for pick, columns in ((pairs_of, ("chosen", "rejected")), (sft_of, ("completion",))):
-        here, there = (pick(r, constitution, **settings) for r in (record, turned))
+        here, there = (pick(r, constitution, **how) for r in (record, turned))
         assert sorted(texts_of(here, *columns)) == sorted(texts_of(there, *columns))
         assert sorted(r["score_margin"] for r in here) == sorted(r["score_margin"] for r in there)
 
 
+@settings(deadline=None)
 @given(judged_records(), CONSTITUTIONS, HOW_TO_PAIR, SHORTER)
 def test_what_holds_for_every_row(
     case: tuple[Record, list[list[float | None]]],
@@ -214,20 +216,19 @@ def test_what_holds_for_every_row(
     shorter: float | None,
 ) -> None:
     record, _ = case
-    settings = {"pairs": pairs, "prefer_shorter_within": shorter, "min_decided": 0.5}
-    rows = pairs_of(record, constitution, **settings)
+    how = {"pairs": pairs, "prefer_shorter_within": shorter, "min_decided": 0.5}
+    rows = pairs_of(record, constitution, **how)
     for row in rows:
         assert row["score_margin"] > 0
         assert 0.5 < row["chosen_probability"] < 1
     for chosen, rejected in texts_of(rows, "chosen", "rejected"):
         assert chosen.split() != rejected.split()
     picked = [record.responses[r["chosen_index"]] for r in rows]
-    picked += [
-        record.responses[r["response_index"]] for r in sft_of(record, constitution, **settings)
-    ]
+    picked += [record.responses[r["response_index"]] for r in sft_of(record, constitution, **how)]
     assert all(r.text.strip() and r.finish == "stop" for r in picked)
 
 
+@settings(deadline=None)
 @given(judged_records(), CONSTITUTIONS, HOW_TO_PAIR, st.booleans(), st.sampled_from([0.1, 0.5, 1]))
 def test_a_principle_that_says_nothing_turns_no_pair_round(
     case: tuple[Record, list[list[float | None]]],
@@ -244,6 +245,7 @@ def test_a_principle_that_says_nothing_turns_no_pair_round(
     assert after.items() <= before.items()
 
 
+@settings(deadline=None)
 @given(judged_records(), CONSTITUTIONS, HOW_TO_PAIR, st.sampled_from([0.125, 0.5, 3.0, 40.0]))
 def test_weights_in_another_unit_turn_no_pair_round(
     case: tuple[Record, list[list[float | None]]],
@@ -261,5 +263,4 @@ def test_weights_in_another_unit_turn_no_pair_round(
     before = directions(pairs_of(record, constitution, pairs="all"))
     after = directions(pairs_of(record, scaled, pairs=pairs))
     assert after.items() <= before.items()
-    assume(pairs == "all")
-    assert after == before
+    assert after == before or pairs != "all"

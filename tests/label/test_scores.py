@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlaif.constitution import Constitution, Principle
@@ -66,6 +66,7 @@ def test_one_over_sure_verdict_cannot_drown_the_rest() -> None:
     assert found.margins[1, 0].log_odds == pytest.approx(2 * edge)
 
 
+@settings(deadline=None)
 @given(st.floats(0.02, 0.98), st.floats(0.02, 0.98))
 def test_margin_is_the_chance_that_the_one_of_both_that_keeps_it_is_this_one(
     p: float, q: float

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlaif.errors import RecipeError
@@ -19,17 +20,14 @@ def folder_with(tmp_path: Path, text: str, name: str = "pointwise.txt") -> Path:
     return tmp_path
 
 
-def test_question_is_the_file_with_the_data_in_place() -> None:
-    message = load_template("pointwise").message(**QUESTION)
-    assert message.role == "user"
-    assert message.text == (
-        "Judge whether a response keeps a principle.\n\n"
-        "Prompt:\nWhat is a tide?\n\n"
-        "Response:\nThe sea.\n\n"
-        "Principle:\nBe brief.\n\n"
-        "Does the response keep the principle? A principle that does not apply is kept. "
-        "Answer yes or no."
-    )
+@pytest.mark.parametrize("name", VARIABLES)
+def test_question_is_the_file_with_the_data_in_place(name: str) -> None:
+    values = {variable: f"some {variable}" for variable in VARIABLES[name]}
+    expected = (files("rlaif") / "templates" / f"{name}.txt").read_text("utf-8").removesuffix("\n")
+    for variable, value in values.items():
+        expected = expected.replace(f"{{{{ {variable} }}}}", value)
+    message = load_template(name).message(**values)
+    assert (message.role, message.text) == ("user", expected)
 
 
 def test_own_text_and_data_alternate_in_the_order_of_the_file() -> None:
@@ -39,13 +37,7 @@ def test_own_text_and_data_alternate_in_the_order_of_the_file() -> None:
     assert len(content) == 7
 
 
-@pytest.mark.parametrize("name", VARIABLES)
-def test_every_template_of_the_package_loads(name: str) -> None:
-    template = load_template(name)
-    assert set(template.parts[1::2]) == VARIABLES[name]
-    assert not template.text.endswith("\n")
-
-
+@settings(deadline=None)
 @given(st.text())
 def test_data_is_passed_on_byte_for_byte(text: str) -> None:
     content = load_template("pointwise").message(**QUESTION | {"response": text}).content
@@ -77,7 +69,7 @@ def test_what_follows_is_part_of_the_question_and_quoted_too() -> None:
     then = load_template("reasoning")
     attack = QUESTION | {"response": then.text}
     message = load_template("pointwise").message(then, **attack)
-    assert message.text.endswith("Answer yes or no.\n\n" + then.text)
+    assert message.text.endswith(load_template("pointwise").parts[-1] + "\n\n" + then.text)
     assert message.content[3] == "> " + then.text
 
 
