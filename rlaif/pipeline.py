@@ -1,0 +1,269 @@
+"""A recipe's stages in order: this file is the diagram of the whole flow.
+
+    label()     prompts → samples → verdicts → sft, pairs
+    train()     sft → dpo, reward, each by `accelerate launch`
+    evaluate()  (student, trained) → samples → verdicts → win rate
+
+Each function takes a recipe and leaves its output in the run folder. Each can be started again at
+any time, and does what is left to do.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rlaif import strict_yaml
+from rlaif.constitution import Constitution
+from rlaif.engines.load import LazyEngine
+from rlaif.engines.protocol import Sampling
+from rlaif.errors import DataError, RecipeError, TrainError
+from rlaif.evaluate.winrate import WinRate, side_by_side, win_rate
+from rlaif.journal import Stage
+from rlaif.label.method import Method
+from rlaif.label.scores import refuse_pairwise_vetoes
+from rlaif.label.templates import load_template
+from rlaif.recipe import Model, Recipe
+from rlaif.records import Record
+from rlaif.run_folder import RunFolder
+from rlaif.stages import (
+    Progress,
+    Verdicts,
+    judged_records,
+    silent,
+    store_picks,
+    store_prompts,
+    store_samples,
+    store_verdicts,
+)
+from rlaif.tables import SAMPLES, records_from_table, records_to_table
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What labelling made, in counts.
+
+    Attributes:
+        prompts: usable prompts.
+        responses: sampled responses.
+        verdicts: what the judge was asked.
+        abstentions: verdicts without a label.
+        picks: rows to fine-tune on.
+        pairs: preference pairs.
+        dropped: rows kept aside, by stage and reason.
+        judged: ids of the principles that this call put to the judge.
+    """
+
+    prompts: int
+    responses: int
+    verdicts: int
+    abstentions: int
+    picks: int
+    pairs: int
+    dropped: dict[str, dict[str, int]]
+    judged: tuple[str, ...]
+
+
+def label(recipe: Recipe, progress: Progress = silent) -> Labelled:
+    """Sample, judge and pick: from a recipe's prompts to ``RUN/data/sft`` and ``RUN/data/pairs``.
+
+    Raises:
+        RlaifError: whatever in the recipe, its files or its models cannot be used.
+    """
+    run = RunFolder(Path(recipe.run))
+    constitution = Constitution.load(recipe.constitution)
+    refuse_pairwise_vetoes(constitution, recipe.judge.mode)
+    method = Method.load(recipe.judge)
+    with run.lock():
+        _keep_inputs(run, recipe)
+        prompts = store_prompts(run, "prompts", recipe.prompts)
+        with LazyEngine(recipe.student) as student:
+            sampling = Sampling(**recipe.sample.model_dump())
+            samples = store_samples(
+                run, "samples", prompts, student, sampling, recipe.seed, progress
+            )
+        with LazyEngine(recipe.teacher) as teacher:
+            verdicts = store_verdicts(
+                run, "verdicts", samples, teacher, constitution.principles, method, progress
+            )
+            judge = method.fingerprint(teacher.identity)
+        picks = store_picks(run, recipe, constitution, judge, samples, verdicts)
+        asked = tuple(p.id for p in constitution.principles if p.fingerprint in verdicts.asked)
+        counts = _count(prompts, samples, verdicts, picks, asked)
+        run.log("labelled", **asdict(counts))
+    return counts
+
+
+def train(stage: str, recipe_file: Path, config_file: Path | None = None) -> None:
+    """Train one stage in a process of its own, by `accelerate launch`.
+
+    Args:
+        stage: sft, dpo or reward.
+        recipe_file: the recipe.
+        config_file: of `accelerate launch`; None takes its defaults.
+
+    Raises:
+        TrainError: the stage did not end well; it has said why on stderr.
+    """
+    launch = [sys.executable, "-m", "accelerate.commands.launch"]
+    if config_file is not None:
+        launch += ["--config_file", str(config_file)]
+    command = [*launch, "-m", "rlaif.train", stage, str(recipe_file)]
+    if code := subprocess.run(command, check=False).returncode:
+        raise TrainError(f"{stage} ended with exit status {code}", file=recipe_file)
+
+
+def evaluate(recipe: Recipe, stage: str | None = None, progress: Progress = silent) -> WinRate:
+    """How often the teacher prefers the trained student to the one it came from.
+
+    Both answer the recipe's evaluation prompts; the teacher compares the answers in both orders,
+    under each principle. The figures go to ``RUN/evaluate/<stage>.json`` too.
+
+    Args:
+        recipe: with an `evaluate.prompts` section.
+        stage: the trained model: sft or dpo; None takes the last that the recipe trains.
+        progress: is told of each finished shard.
+
+    Raises:
+        RlaifError: no evaluation prompts, no trained model, or one that cannot be used.
+    """
+    run = RunFolder(Path(recipe.run))
+    stage = stage or ("dpo" if recipe.train.dpo is not None else "sft")
+    constitution = Constitution.load(recipe.constitution)
+    method = Method("pairwise", load_template("pairwise", recipe.judge.templates))
+    with run.lock():
+        base = evaluation_samples(run, recipe, "base", progress)
+        trained = evaluation_samples(run, recipe, stage, progress)
+        compared = _store_side_by_side(run, stage, base, trained)
+        with LazyEngine(recipe.teacher) as teacher:
+            verdicts = store_verdicts(
+                run, f"evaluate/verdicts/{stage}", compared, teacher,
+                constitution.principles, method, progress,
+            )  # fmt: skip
+        records = [r for i in compared.shards() for r in judged_records(compared, verdicts, i)]
+        result = win_rate(
+            records, constitution, clip=recipe.judge.clip, min_decided=recipe.pick.min_decided,
+            resamples=recipe.evaluate.bootstrap, seed=recipe.seed,
+        )  # fmt: skip
+        path = run.root / "evaluate" / f"{stage}.json"
+        run.write_text(path, json.dumps(asdict(result), indent=2) + "\n")
+    return result
+
+
+def evaluation_samples(
+    run: RunFolder, recipe: Recipe, model: str, progress: Progress = silent
+) -> Stage:
+    """What a model answers to the recipe's evaluation prompts.
+
+    Args:
+        run: the run folder; the caller holds its lock.
+        recipe: with an `evaluate.prompts` section.
+        model: "base" for the student as it was, or the stage that trained it.
+        progress: is told of each finished shard.
+
+    Raises:
+        RlaifError: no evaluation prompts, no trained model, or one that cannot be used.
+    """
+    settings = recipe.evaluate
+    if settings.prompts is None:
+        raise RecipeError(
+            "nothing to evaluate on", key="evaluate.prompts",
+            mend="name prompts that are not trained on",
+        )  # fmt: skip
+    prompts = store_prompts(run, "evaluate/prompts", settings.prompts)
+    _refuse_trained_on(run, prompts)
+    sampling = Sampling(settings.n, settings.temperature, recipe.sample.top_p, settings.max_tokens,
+                        recipe.sample.stop)  # fmt: skip
+    with LazyEngine(trained_model(run, recipe, model)) as engine:
+        # A seed of its own: the answers that are measured are not those that were labelled.
+        name = f"evaluate/samples/{model}"
+        return store_samples(run, name, prompts, engine, sampling, recipe.seed + 1, progress)
+
+
+def trained_model(run: RunFolder, recipe: Recipe, model: str) -> Model:
+    """The student as it was ("base"), or as a stage has left it, as a section of a recipe.
+
+    Raises:
+        TrainError: the stage has not been trained.
+    """
+    if model == "base":
+        return recipe.student
+    folder = run.model(model) / "final"
+    if not folder.is_dir():
+        raise TrainError(
+            "is not trained yet", file=folder, mend=f"run {model} first: python -m rlaif.train"
+        )
+    changes = {"model": str(folder), "revision": None, "adapter": None}
+    return recipe.student.model_copy(update=changes)
+
+
+def _refuse_trained_on(run: RunFolder, prompts: Stage) -> None:
+    """A prompt that was labelled cannot measure what was learned from the labels."""
+    labelled = Stage(run, "prompts", SAMPLES)
+    ids = {i for shard in labelled.shards() for i in labelled.read(shard)["record_id"].to_pylist()}
+    for shard in prompts.shards():
+        for id_ in prompts.read(shard)["record_id"].to_pylist():
+            if id_ in ids:
+                raise DataError(
+                    "is an evaluation prompt and is also labelled and trained on",
+                    key="evaluate.prompts", value=id_, mend="take it out of one of them",
+                )  # fmt: skip
+
+
+def _store_side_by_side(run: RunFolder, stage: str, base: Stage, trained: Stage) -> Stage:
+    compared = Stage(run, f"evaluate/compared/{stage}", SAMPLES)
+    for shard in base.shards():
+        depends = {"base": base.digest(shard), "trained": trained.digest(shard)}
+        if not compared.done(shard, depends):
+            pair = [records_from_table(s.read(shard)) for s in (base, trained)]
+            compared.write(shard, depends, records_to_table(side_by_side(*pair)))
+    compared.finish(len(base.shards()))
+    return compared
+
+
+def read_records(stage: Stage) -> list[Record]:
+    """All records of a stage."""
+    return [record for shard in stage.shards() for record in records_from_table(stage.read(shard))]
+
+
+def _count(
+    prompts: Stage,
+    samples: Stage,
+    verdicts: Verdicts,
+    picks: dict[str, Stage],
+    asked: tuple[str, ...],
+) -> Labelled:
+    labels = [s.read(i)["log_odds"] for s in verdicts.stages.values() for i in s.shards()]
+    responses = [row for i in samples.shards() for row in samples.read(i)["responses"]]
+    return Labelled(
+        prompts=_rows(prompts),
+        responses=sum(len(row) for row in responses),
+        verdicts=sum(len(column) for column in labels),
+        abstentions=sum(column.null_count for column in labels),
+        picks=_rows(picks["sft"]),
+        pairs=_rows(picks["pairs"]),
+        dropped=_dropped([prompts, samples, *picks.values()]),
+        judged=asked,
+    )
+
+
+def _dropped(stages: Iterable[Stage]) -> dict[str, dict[str, int]]:
+    counts = {
+        stage.name: sum((Counter(stage.manifest(i).dropped) for i in stage.shards()), Counter())
+        for stage in stages
+    }
+    return {name: dict(sorted(count.items())) for name, count in counts.items() if count}
+
+
+def _rows(stage: Stage) -> int:
+    return sum(stage.manifest(shard).rows for shard in stage.shards())
+
+
+def _keep_inputs(run: RunFolder, recipe: Recipe) -> None:
+    run.write_text(run.recipe, strict_yaml.dump(recipe.model_dump(mode="json")))
+    run.write_bytes(run.constitution, Path(recipe.constitution).read_bytes())

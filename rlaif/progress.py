@@ -1,0 +1,27 @@
+"""Progress bars for the command line: one line a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from rlaif.stages import Progress as Tell
+
+
+@contextmanager
+def progress_bars() -> Iterator[Tell]:
+    """Give a function for `pipeline.label` and others to tell of their shards."""
+    bars = Progress(
+        TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    )
+    tasks: dict[str, object] = {}
+
+    def tell(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bars.add_task(stage, total=total)
+        bars.update(tasks[stage], completed=done)  # type: ignore[arg-type]
+
+    with bars:
+        yield tell

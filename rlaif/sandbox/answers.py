@@ -1,0 +1,189 @@
+"""The answers of the sandbox, and what each one does: exact labels from the text alone.
+
+An answer is a core (right or wrong, refused or helped, kept or leaked) among manners (a greeting,
+flattery, an insult, a disclaimer, filler, thanks, an offer). `traits` reads all of it back from a
+text, whoever wrote it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from functools import cache
+
+from rlaif.sandbox import phrases as say
+from rlaif.sandbox.prompts import Question, parse, words
+
+MANNERS: tuple[str, ...] = tuple(name for name in say.MANNERS if name != "core")
+CORES: dict[str, str] = {
+    "fact": "fact",
+    "sum": "sum",
+    "danger": "refusal",
+    "unknown": "admission",
+    "private": "privacy",
+    "advice": "helpfulness",
+}
+"""The attribute that the core of each kind of prompt decides."""
+ATTRIBUTES: tuple[str, ...] = (*CORES.values(), *MANNERS, "form")
+
+
+def core(question: Question, good: bool, rng: random.Random) -> str:
+    """The sentence that answers: true, refused, admitted, kept or helped, or the reverse."""
+    match question.kind:
+        case "fact":
+            _, wordings, table = say.FACTS[question["relation"]]
+            right = question["o"]
+            wrong = sorted(set(table.values()) - {right})
+            answer = right if good else rng.choice(wrong)
+            return rng.choice(wordings).format(s=question["s"], o=answer)
+        case "sum":
+            right = question["c"]
+            wrong = [str(c) for c in range(2, 19) if str(c) != right]
+            answer = right if good else rng.choice(wrong)
+            return rng.choice(say.SUM_ANSWERS).format(a=question["a"], b=question["b"], c=answer)
+        case "danger":
+            if good:
+                return rng.choice(say.REFUSALS)
+            tool, plan = rng.choice(say.DANGER_TOOLS), rng.choice(say.DANGER_PLANS)
+            return rng.choice(say.HELP_ANSWERS).format(tool=tool, plan=plan)
+        case "unknown":
+            if good:
+                return rng.choice(say.ADMISSIONS)
+            return rng.choice(say.GUESS_ANSWERS).format(thing=rng.choice(say.GUESSES))
+        case "private":
+            return rng.choice(say.NOTE_ANSWERS if good else say.LEAK_ANSWERS).format(
+                **question.slots
+            )
+        case "advice":
+            if not good:
+                return rng.choice(say.REFUSALS)
+            topic = say.TOPICS[question.topic]
+            return rng.choice(say.ADVICE_ANSWERS).format(
+                act=question["act"], tool=rng.choice(topic.tools), tip=rng.choice(topic.tips)
+            )
+
+
+def answer(prompt: str, wishes: Mapping[str, bool], rng: random.Random) -> str:
+    """An answer in which each wished attribute is as wished, and each other one is a coin flip.
+
+    Raises:
+        ValueError: `prompt` is not one of the world's prompts.
+    """
+    question = parse(prompt)
+    if question is None:
+        raise ValueError(f"not a prompt of the sandbox: {prompt!r}")
+    parts = []
+    for manner, sentences in say.MANNERS.items():
+        name = CORES[question.kind] if manner == "core" else manner
+        present = wishes.get(name, rng.random() < 0.5)
+        if manner == "core":
+            parts.append(core(question, present, rng))
+        elif present:
+            parts.append(rng.choice(sentences))
+    return " ".join(parts)
+
+
+def sentences(text: str) -> list[tuple[str, ...]]:
+    """The sentences of a text, each as its words; the last may be unfinished."""
+    found: list[tuple[str, ...]] = []
+    current: list[str] = []
+    for word in words(text):
+        current.append(word)
+        if word in ".?!":
+            found.append(tuple(current))
+            current = []
+    if current:
+        found.append(tuple(current))
+    return found
+
+
+@cache
+def _manner_of() -> dict[tuple[str, ...], str]:
+    return {
+        tuple(words(sentence)): manner
+        for manner, known in say.MANNERS.items()
+        for sentence in known
+    }
+
+
+@cache
+def _refusals() -> frozenset[tuple[str, ...]]:
+    return frozenset(tuple(words(s)) for s in say.REFUSALS)
+
+
+@cache
+def _admissions() -> frozenset[tuple[str, ...]]:
+    return frozenset(tuple(words(s)) for s in say.ADMISSIONS)
+
+
+def _cores(question: Question) -> dict[tuple[str, ...], bool]:
+    """Every core sentence of a question, and whether it is a good one."""
+    slots = dict(question.slots)
+    known: dict[str, bool] = {}
+    match question.kind:
+        case "fact":
+            _, wordings, table = say.FACTS[slots["relation"]]
+            for o in set(table.values()):
+                for wording in wordings:
+                    known[wording.format(s=slots["s"], o=o)] = o == slots["o"]
+        case "sum":
+            for c in range(2, 19):
+                for wording in say.SUM_ANSWERS:
+                    text = wording.format(a=slots["a"], b=slots["b"], c=c)
+                    known[text] = str(c) == slots["c"]
+        case "danger":
+            known = {s: True for s in say.REFUSALS}
+            for tool in say.DANGER_TOOLS:
+                for plan in say.DANGER_PLANS:
+                    known |= {w.format(tool=tool, plan=plan): False for w in say.HELP_ANSWERS}
+        case "unknown":
+            known = {s: True for s in say.ADMISSIONS}
+            known |= {w.format(thing=g): False for w in say.GUESS_ANSWERS for g in say.GUESSES}
+        case "private":
+            known = {w.format(**slots): True for w in say.NOTE_ANSWERS}
+            known |= {w.format(**slots): False for w in say.LEAK_ANSWERS}
+        case "advice":
+            known = {s: False for s in say.REFUSALS}
+            topic = say.TOPICS[question.topic]
+            for tool in topic.tools:
+                for tip in topic.tips:
+                    known |= {
+                        w.format(act=slots["act"], tool=tool, tip=tip): True
+                        for w in say.ADVICE_ANSWERS
+                    }
+    return {tuple(words(text)): good for text, good in known.items()}
+
+
+@cache
+def _cores_of(kind: str, slots: tuple[tuple[str, str], ...], topic: str) -> dict[
+    tuple[str, ...], bool
+]:
+    return _cores(Question(kind, dict(slots), topic))  # type: ignore[arg-type]
+
+
+def traits(prompt: str, response: str) -> dict[str, bool] | None:
+    """What a response does: each attribute that applies to the prompt, true or false.
+
+    A manner is there if one of its sentences is. The core is good if the response has a good core
+    sentence for this prompt and no bad one. `form` holds if every sentence is one of the world's,
+    the core is there once, and nothing is said twice.
+
+    Returns:
+        None if the prompt is not one of the world's; labels exist inside the world only.
+    """
+    question = parse(prompt)
+    if question is None:
+        return None
+    said = sentences(response)
+    manner_of = _manner_of()
+    cores = _cores_of(question.kind, tuple(question.slots.items()), question.topic)
+    manners = [manner_of[s] for s in said if s in manner_of]
+    good = [cores[s] for s in said if s in cores]
+    found = {manner: manner in manners for manner in MANNERS}
+    found[CORES[question.kind]] = bool(good) and all(good)
+    found["form"] = (
+        len(manners) + len(good) == len(said)
+        and len(good) == 1
+        and len(set(manners)) == len(manners)
+    )
+    return found

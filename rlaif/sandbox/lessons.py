@@ -1,0 +1,188 @@
+"""What the sandbox's models are taught: chats of the world, in every form the package asks for.
+
+A lesson is a few questions with their answers: one judged answer with a verdict for each of many
+principles, or a prompt with its response. Every word comes from the grammar and the package's own
+templates, so a lesson is right by construction.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from rlaif.label.templates import load_template
+from rlaif.sandbox import forms
+from rlaif.sandbox import phrases as say
+from rlaif.sandbox import principles, prompts
+from rlaif.sandbox.answers import ATTRIBUTES, CORES, MANNERS, answer, traits
+from rlaif.sandbox.principles import Wish
+
+CORRUPTED = 0.12
+"""Share of judged answers that are garbled, so that a judge has seen what a student may say."""
+
+
+Lesson = list[tuple[str, str]]
+"""What the user says and what the assistant answers; the questions of a lesson share a prefix."""
+
+def _question(name: str, reasoning: bool = False, **values: str) -> str:
+    then = _template("reasoning") if reasoning else None
+    return _template(name).message(then, **values).text
+
+
+_template = cache(load_template)
+
+
+def garble(text: str, rng: random.Random) -> str:
+    """The text with one to three words lost, doubled, swapped or replaced by others of its own."""
+    said = text.split()
+    for _ in range(rng.randint(1, 3)):
+        if len(said) < 3:
+            break
+        i, j = rng.randrange(len(said)), rng.randrange(len(said))
+        match rng.randrange(4):
+            case 0:
+                del said[i]
+            case 1:
+                said.insert(j, said[i])
+            case 2:
+                said[i], said[j] = said[j], said[i]
+            case _:
+                said[i] = said[j]
+    return " ".join(said)
+
+
+def judged_answer(prompt: str, rng: random.Random, plain: float = 0.25) -> str:
+    """An answer to be judged: mixed manners, sometimes the bare core, sometimes garbled."""
+    share = 0.0 if rng.random() < plain else rng.choice((0.2, 0.5, 0.5, 0.8))
+    text = answer(prompt, {m: rng.random() < share for m in MANNERS}, rng)
+    return garble(text, rng) if rng.random() < CORRUPTED else text
+
+
+def wishes_for(found: dict[str, bool], n: int, rng: random.Random) -> list[Wish]:
+    """`n` wishes to judge an answer by: its core three times, the form, manners, one beside it."""
+    core = next(name for name in CORES.values() if name in found)
+    other = rng.choice([a for a in CORES.values() if a != core])
+    drawn = [core, core, core, "form", other, *rng.choices(MANNERS, k=max(0, n - 5))]
+    return [Wish(a, rng.random() < 0.5) for a in drawn[:n]]
+
+
+def pointwise(prompt: str, n: int, rng: random.Random, *, held_out: bool = False) -> Lesson:
+    """An answer, and yes or no for each of `n` principles."""
+    return _graded("pointwise", prompt, n, rng, lambda ok: "yes" if ok else "no", held_out)
+
+
+def rating(prompt: str, n: int, rng: random.Random) -> Lesson:
+    """An answer, and 5 or 1 for each of `n` principles."""
+    return _graded("rating", prompt, n, rng, lambda ok: "5" if ok else "1", False)
+
+
+def _graded(
+    template: str, prompt: str, n: int, rng: random.Random, say_it: Callable[[bool], str],
+    held_out: bool,
+) -> Lesson:  # fmt: skip
+    response = judged_answer(prompt, rng)
+    found = traits(prompt, response) or {}
+    lesson: Lesson = []
+    for wish in wishes_for(found, n, rng):
+        text = principles.draw(rng, *wish, held_out=held_out)
+        asked = _question(template, prompt=prompt, response=response, principle=text)
+        lesson.append((asked, say_it(forms.verdict(wish, found))))
+    return lesson
+
+
+def pairwise(prompt: str, n: int, rng: random.Random, *, held_out: bool = False) -> Lesson:
+    """Two answers, and A or B for each of `n` principles; a coin decides where gold ties."""
+    pair = [judged_answer(prompt, rng) for _ in range(2)]
+    found = [traits(prompt, response) or {} for response in pair]
+    attributes = [a for a in ATTRIBUTES if a in found[0] and found[0][a] != found[1][a]]
+    lesson: Lesson = []
+    for _ in range(n):
+        every = [a for a in ATTRIBUTES if a in found[0]]
+        attribute = rng.choice(every if not attributes or rng.random() < 0.15 else attributes)
+        wish = Wish(attribute, rng.random() < 0.5)
+        a, b = (forms.verdict(wish, f) for f in found)
+        text = principles.draw(rng, *wish, held_out=held_out)
+        asked = _question(
+            "pairwise", prompt=prompt, response_a=pair[0], response_b=pair[1], principle=text
+        )
+        better = rng.random() < 0.5 if a == b else a
+        lesson.append((asked, "A" if better else "B"))
+    return lesson
+
+
+def reasoned(prompt: str, rng: random.Random) -> Lesson:
+    """A verdict with the reasoning before it, in one of the judge's three modes."""
+    response = judged_answer(prompt, rng)
+    found = traits(prompt, response) or {}
+    wish = rng.choice(wishes_for(found, 9, rng))
+    text = principles.draw(rng, *wish)
+    template, right, wrong = rng.choice((("pointwise", "yes", "no"), ("rating", "5", "1")))
+    asked = _question(
+        template, reasoning=True, prompt=prompt, response=response, principle=text
+    )
+    word = right if forms.verdict(wish, found) else wrong
+    return [(asked, f"{forms.rationale(wish, found)}\nVerdict: {word}")]
+
+
+def reasoned_pair(prompt: str, rng: random.Random) -> Lesson:
+    """The same for two answers."""
+    pair = [judged_answer(prompt, rng) for _ in range(2)]
+    found = [traits(prompt, response) or {} for response in pair]
+    wish = rng.choice(wishes_for(found[0], 9, rng))
+    verdicts = [forms.verdict(wish, f) for f in found]
+    text = principles.draw(rng, *wish)
+    asked = _question(
+        "pairwise", reasoning=True, prompt=prompt, response_a=pair[0], response_b=pair[1],
+        principle=text,
+    )  # fmt: skip
+    better = verdicts[0] if verdicts[0] != verdicts[1] else rng.random() < 0.5
+    rationale = " ".join(
+        f"{name}: {forms.rationale(wish, f)}" for name, f in zip("AB", found, strict=True)
+    )
+    return [(asked, f"{rationale}\nVerdict: {'A' if better else 'B'}")]
+
+
+def spoken(prompt: str, rng: random.Random) -> Lesson:
+    """A critique, a revision, an argument or the verdict on a debate."""
+    response = judged_answer(prompt, rng)
+    found = traits(prompt, response) or {}
+    wish = rng.choice(wishes_for(found, 9, rng))
+    about = {"prompt": prompt, "response": response, "principle": principles.draw(rng, *wish)}
+    match rng.randrange(4):
+        case 0:
+            return [(_question("critique", **about), forms.critique(wish, found))]
+        case 1:
+            asked = _question("revise", critique=forms.critique(wish, found), **about)
+            return [(asked, forms.revision(prompt, response, wish, rng))]
+        case 2:
+            keeps = rng.random() < 0.5
+            asked = _question("argue", side="keeps" if keeps else "breaks", **about)
+            return [(asked, forms.argument(prompt, response, wish, keeps, rng))]
+        case _:
+            said = forms.debate(prompt, response, wish, rng, first_keeps=rng.random() < 0.5)
+            word = "yes" if forms.verdict(wish, found) else "no"
+            return [(_question("debate", debate=said, **about), word)]
+
+
+def new_prompt(rng: random.Random) -> Lesson:
+    """A further prompt on the topic of four examples."""
+    *examples, new = forms.topic_examples(rng.choice(sorted(say.TOPICS)), 5, rng)
+    return [(_question("new_prompt", examples="\n".join(examples)), new)]
+
+
+def answered(prompt: str, rng: random.Random, good_core: float, manners: float = 0.5) -> Lesson:
+    """A prompt and an answer whose core is good with probability `good_core`."""
+    question = prompts.parse(prompt)
+    assert question is not None
+    wishes = {m: rng.random() < manners for m in MANNERS}
+    wishes[CORES[question.kind]] = rng.random() < good_core
+    return [(prompt, answer(prompt, wishes, rng))]
+
+
+def pretraining_prompt(rng: random.Random, kinds: Sequence[prompts.Kind] = prompts.KINDS) -> str:
+    """A prompt of the pretraining split."""
+    while True:
+        prompt = prompts.draw(rng, rng.choice(kinds))
+        if prompts.split_of(prompt) == "pretrain":
+            return prompt

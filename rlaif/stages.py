@@ -1,0 +1,194 @@
+"""The stages made durable: each plain function, shard by shard, through the journal.
+
+    prompts → samples → verdicts → sft, pairs
+
+What a shard depends on is said here, and nowhere else: the shards it was made of, the settings and
+the model. pipeline.py puts these in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+from rlaif.constitution import Constitution, Principle
+from rlaif.engines.load import LazyEngine
+from rlaif.engines.protocol import Sampling
+from rlaif.journal import Stage, run_stage
+from rlaif.label.judge import judge
+from rlaif.label.method import Method, distinct, principle_fingerprint
+from rlaif.label.pick import pick_pairs, pick_sft
+from rlaif.label.rows import SFT_SCHEMA, pair_schema
+from rlaif.label.sample import sample
+from rlaif.prompts.load import load_prompts, shards
+from rlaif.recipe import Prompts, Recipe
+from rlaif.records import Drop, Record, Verdict
+from rlaif.run_folder import RunFolder
+from rlaif.tables import (
+    SAMPLES,
+    VERDICTS,
+    join_verdicts,
+    records_from_table,
+    records_to_table,
+    verdicts_from_table,
+    verdicts_to_table,
+)
+
+Progress = Callable[[str, int, int], None]
+"""Is told (stage, shards done, shards in all)."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """The progress of a library call: none."""
+
+
+def store_prompts(run: RunFolder, name: str, source: Prompts) -> Stage:
+    """The usable prompts of a source as shards of records without responses."""
+    stage = Stage(run, name, SAMPLES)
+    total = first = 0
+    for shard, (records, drops) in enumerate(shards(load_prompts(source), source.shard_size)):
+        depends = {
+            "records": [record.id for record in records],
+            "dropped": [[drop.id, drop.reason] for drop in drops],
+        }
+        if not stage.done(shard, depends):
+            stage.write(shard, depends, records_to_table(records, first), drops)
+        total, first = shard + 1, first + len(records)
+    stage.finish(total)
+    return stage
+
+
+def store_samples(
+    run: RunFolder,
+    name: str,
+    prompts: Stage,
+    engine: LazyEngine,
+    sampling: Sampling,
+    seed: int,
+    progress: Progress = silent,
+) -> Stage:
+    """Responses to every stored prompt, shard by shard."""
+    stage = Stage(run, name, SAMPLES)
+    count = len(prompts.shards())
+
+    def make(shard: int) -> tuple[pa.Table, list[Drop]]:
+        table = prompts.read(shard)
+        records, drops = sample(records_from_table(table), engine.engine, sampling, seed)
+        progress(name, shard + 1, count)
+        return records_to_table(records, table["index"][0].as_py() if table.num_rows else 0), drops
+
+    settings = asdict(sampling) | {"stop": list(sampling.stop)}
+    wanted = {"engine": dict(engine.identity), "sampling": settings, "seed": seed}
+    run_stage(stage, [(i, wanted | {"prompts": prompts.digest(i)}) for i in range(count)], make)
+    return stage
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """The stored verdicts of one method: a stage for each principle text.
+
+    Attributes:
+        stages: by the principle's own fingerprint.
+        asked: fingerprints of the principles that were judged just now.
+    """
+
+    stages: dict[str, Stage]
+    asked: frozenset[str]
+
+    def of(self, shard: int) -> list[tuple[str, Verdict]]:
+        """All verdicts on one shard's records, a principle after the other."""
+        return [row for s in self.stages.values() for row in verdicts_from_table(s.read(shard))]
+
+
+def store_verdicts(
+    run: RunFolder,
+    name: str,
+    samples: Stage,
+    engine: LazyEngine,
+    principles: Sequence[Principle],
+    method: Method,
+    progress: Progress = silent,
+) -> Verdicts:
+    """Verdicts on every stored response under every principle, each principle in its own place.
+
+    A shard asks about all its missing principles in one call, so that they share their prefixes.
+    A principle whose verdicts are stored is not asked about again: an edited one is judged alone,
+    and an edited weight or veto judges nothing.
+    """
+    stages, wanted = {}, {}
+    for principle in distinct(principles):
+        key = principle_fingerprint(principle, method, engine.identity)
+        stages[principle.fingerprint] = Stage(run, f"{name}/{method.mode}/{key}", VERDICTS)
+        wanted[principle.fingerprint] = {
+            "principle": principle.text,
+            "judge": method.fingerprint(engine.identity),
+        }
+    asked: set[str] = set()
+    shard_numbers = samples.shards()
+    for shard in shard_numbers:
+        depends = {k: v | {"samples": samples.digest(shard)} for k, v in wanted.items()}
+        missing = [
+            p for p in distinct(principles)
+            if not stages[p.fingerprint].done(shard, depends[p.fingerprint])
+        ]  # fmt: skip
+        if not missing:
+            continue
+        records = records_from_table(samples.read(shard))
+        judged = judge(records, engine.engine, missing, method)
+        for principle in missing:
+            key = principle.fingerprint
+            rows = [(r.id, v) for r in judged for v in r.verdicts if v.principle == key]
+            stages[key].write(shard, depends[key], verdicts_to_table(rows))
+            asked.add(key)
+        progress(name, shard + 1, len(shard_numbers))
+    for stage in stages.values():
+        stage.finish(len(shard_numbers))
+    return Verdicts(stages, frozenset(asked))
+
+
+def judged_records(samples: Stage, verdicts: Verdicts, shard: int) -> list[Record]:
+    """One shard's records with their stored verdicts."""
+    return join_verdicts(records_from_table(samples.read(shard)), verdicts.of(shard))
+
+
+def store_picks(
+    run: RunFolder,
+    recipe: Recipe,
+    constitution: Constitution,
+    judge_name: str,
+    samples: Stage,
+    verdicts: Verdicts,
+) -> dict[str, Stage]:
+    made = {
+        "sft": Stage(run, "sft", SFT_SCHEMA),
+        "pairs": Stage(run, "pairs", pair_schema(recipe.pick.write_margin)),
+    }
+    wanted = {
+        "constitution": constitution.fingerprint,
+        "pick": recipe.pick.model_dump(mode="json"),
+        "mode": recipe.judge.mode,
+        "clip": recipe.judge.clip,
+        "judge": judge_name,
+    }
+    count = len(samples.shards())
+    for name, pick in (("sft", pick_sft), ("pairs", pick_pairs)):
+        stage = made[name]
+
+        def make(
+            shard: int, stage: Stage = stage, pick: Callable[..., object] = pick
+        ) -> tuple[pa.Table, list[Drop]]:
+            rows, drops = pick(  # type: ignore[misc]
+                judged_records(samples, verdicts, shard), constitution, recipe.pick,
+                mode=recipe.judge.mode, clip=recipe.judge.clip, judge=judge_name,
+            )  # fmt: skip
+            return pa.Table.from_pylist(rows, schema=stage.schema), drops
+
+        jobs = []
+        for shard in range(count):
+            from_verdicts = [s.digest(shard) for s in verdicts.stages.values()]
+            upstream = {"samples": samples.digest(shard), "verdicts": from_verdicts}
+            jobs.append((shard, wanted | upstream))
+        run_stage(stage, jobs, make)
+    return made
