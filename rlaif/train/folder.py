@@ -38,7 +38,7 @@ def open_folder(plan: Plan, launch: Launch) -> str | None:
     checkpoint = newest_whole(
         plan.folder,
         launch.world_size,
-        lambda name, why: plan.run.log("incomplete", stage=plan.stage, checkpoint=name, why=why),
+        lambda name, why: _log(plan, "incomplete", checkpoint=name, why=why),
     )
     made = {"fingerprint": plan.fingerprint, "depends": plan.depends, "launch": asdict(launch)}
     plan.run.write_text(plan.folder / _NOTE, json.dumps(made, indent=2) + "\n")
@@ -79,14 +79,14 @@ def _refuse_other_launch(plan: Plan, launch: Launch, note: Mapping[str, Any]) ->
     before = note.get("launch")
     if before not in (None, asdict(launch)) and any(plan.folder.glob("checkpoint-*")):
         raise TrainError(
-            f"was begun by {_words(before)}, and this launch is {_words(asdict(launch))}",
+            f"was begun with {_words(before)}; this launch has {_words(asdict(launch))}",
             file=plan.folder,
             mend="launch as before to go on, or remove the folder to begin again",
         )
 
 
 def _words(launch: Mapping[str, Any]) -> str:
-    return f"{launch['world_size']} × {launch['device']} ({launch['distributed_type']})"
+    return ", ".join(f"{key} {value}" for key, value in launch.items())
 
 
 def _log(plan: Plan, event: str, **fields: object) -> None:

@@ -32,11 +32,13 @@ class Launch:
         world_size: the number of processes that train together.
         distributed_type: as `accelerate` calls it; with DeepSpeed also the ZeRO stage.
         device: "cpu", "cuda", …
+        mixed_precision: "no", "bf16" or "fp16"; the launcher's, where the recipe asks for none.
     """
 
     world_size: int
     distributed_type: str
     device: str
+    mixed_precision: str
 
     @classmethod
     def of(cls, config: Config, environ: Mapping[str, str]) -> Launch:
@@ -54,7 +56,9 @@ class Launch:
                 mend="launch with --config_file recipes/accelerate/ddp.yaml, or set "
                 "CUDA_VISIBLE_DEVICES=0",
             )
-        return cls(world, _distributed_type(config, environ), config.device.type)
+        asked = "bf16" if config.bf16 else "fp16" if config.fp16 else None
+        precision = asked or environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        return cls(world, _distributed_type(config, environ), config.device.type, precision)
 
 
 def _refuse_fewer(world: int, environ: Mapping[str, str]) -> None:
@@ -74,9 +78,14 @@ def _refuse_fewer(world: int, environ: Mapping[str, str]) -> None:
 def _distributed_type(config: Config, environ: Mapping[str, str]) -> str:
     if config.deepspeed_plugin is not None:
         return f"DEEPSPEED ZeRO-{config.deepspeed_plugin.zero_stage}"
-    state = config.distributed_state.distributed_type.value
-    sharded = environ.get("ACCELERATE_USE_FSDP", "false") == "true" and state != "MULTI_CPU"
-    return "FSDP" if sharded else str(state)
+    state: str = config.distributed_state.distributed_type.value
+    if environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
+        return state
+    if config.device.type == "cpu":
+        # Data parallel instead, with weights loaded on rank 0 alone: `accelerate` hands them to
+        # the others' policies, but not to their references.
+        raise TrainError("FSDP needs GPUs", mend=_TWO_CPU)
+    return "FSDP"
 
 
 def on_rank_0(work: Callable[[], T]) -> T:

@@ -41,7 +41,7 @@ def pairs(n: int = 24, **columns: Sequence[Any]) -> list[dict[str, Any]]:
         {
             "prompt": chat(f"Say word number {i}."),
             "chosen": chat(
-                "a helpful answer, number " + "one two three four".split()[i % 4], "assistant"
+                "a helpful answer, number " + ["one", "two", "three", "four"][i % 4], "assistant"
             ),
             "rejected": chat("no" + " no" * (i % 5), "assistant"),
             "score_margin": 1.0 + i % 3,
