@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ with RunFolder(Path(sys.argv[1])).lock():
         print(worker or "ready", flush=True)
     else:
         print("ready", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -82,6 +83,19 @@ def test_a_write_that_fails_leaves_the_old_text_and_no_other_file(run, monkeypat
         run.write_text(run.summary, "new")
     assert run.summary.read_text() == "old"
     assert list(run.temp.iterdir()) == []
+
+
+def test_a_file_system_that_cannot_sync_folders_will_do(run, monkeypatch) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    run.write_text(run.summary, "{}")
+    assert run.summary.read_text() == "{}"
 
 
 def test_files_have_the_permissions_that_the_user_asked_for(run: RunFolder) -> None:

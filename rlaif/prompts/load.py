@@ -74,7 +74,7 @@ def _record(row: Values | BadRow, column: str) -> Record:
     if isinstance(row, BadRow):
         raise row
     if column not in row:
-        raise BadRow("missing column", f"the row has: {', '.join(row)}")
+        raise BadRow("missing column", f"the row has: {', '.join(row):.200}")
     prompt = _chat(row[column])
     return Record(record_id(prompt), prompt)
 
