@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rlaif import strict_yaml
 from rlaif.constitution import Constitution
-from rlaif.engines.load import LazyEngine
+from rlaif.engines.lazy import LazyEngine
 from rlaif.engines.protocol import Sampling
 from rlaif.errors import DataError, RecipeError, TrainError
 from rlaif.evaluate.winrate import WinRate, side_by_side, win_rate
@@ -99,13 +99,16 @@ def label(recipe: Recipe, progress: Progress = silent) -> Labelled:
     return counts
 
 
-def train(stage: str, recipe_file: Path, config_file: Path | None = None) -> None:
+def train(
+    stage: str, recipe_file: Path, config_file: Path | None = None, *, quiet: bool = False
+) -> None:
     """Train one stage in a process of its own, by `accelerate launch`.
 
     Args:
         stage: sft, dpo or reward.
         recipe_file: the recipe.
         config_file: of `accelerate launch`; None takes its defaults.
+        quiet: show what it prints only if it fails.
 
     Raises:
         TrainError: the stage did not end well; it has said why on stderr.
@@ -114,8 +117,11 @@ def train(stage: str, recipe_file: Path, config_file: Path | None = None) -> Non
     if config_file is not None:
         launch += ["--config_file", str(config_file)]
     command = [*launch, "-m", "rlaif.train", stage, str(recipe_file)]
-    if code := subprocess.run(command, check=False).returncode:
-        raise TrainError(f"{stage} ended with exit status {code}", file=recipe_file)
+    where = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if quiet else {}
+    done = subprocess.run(command, check=False, text=True, **where)  # type: ignore[call-overload]
+    if done.returncode:
+        sys.stderr.write(done.stdout or "")
+        raise TrainError(f"{stage} ended with exit status {done.returncode}", file=recipe_file)
 
 
 def evaluate(recipe: Recipe, stage: str | None = None, progress: Progress = silent) -> WinRate:

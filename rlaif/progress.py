@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rlaif.stages import Progress as Tell
 
 
 @contextmanager
-def progress_bars() -> Iterator[Tell]:
+def progress_bars(console: Console | None = None) -> Iterator[Tell]:
     """Give a function for `pipeline.label` and others to tell of their shards."""
     bars = Progress(
-        TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=console,
     )
     tasks: dict[str, object] = {}
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from rlaif.constitution import Constitution, Principle
-from rlaif.engines.load import LazyEngine
+from rlaif.engines.lazy import LazyEngine
 from rlaif.engines.protocol import Sampling
 from rlaif.journal import Stage, run_stage
 from rlaif.label.judge import judge

@@ -7,10 +7,11 @@ sandbox's models learn these forms as the answers to the package's own templates
 from __future__ import annotations
 
 import random
+import re
 
 from rlaif.sandbox import phrases as say
 from rlaif.sandbox import prompts as world
-from rlaif.sandbox.answers import CORES, answer, sentences, traits
+from rlaif.sandbox.answers import CORES, answer, traits
 from rlaif.sandbox.principles import PREDICATES, Wish, kept
 
 _OUTCOME = {
@@ -73,19 +74,24 @@ def argument(prompt: str, response: str, wish: Wish, keeps: bool, rng: random.Ra
     evidence = _evidence(response, wish) if truth == keeps else None
     if evidence is None and truth == keeps:
         return f"It says nothing of the kind, so it {side} the principle."
-    quoted = evidence or rng.choice([" ".join(s) for s in sentences(response)] or ["nothing"])
+    quoted = evidence or rng.choice(_quotes(response) or ["nothing"])
     return f'It says "{quoted}" and so it {side} the principle.'
 
 
+def _quotes(response: str) -> list[str]:
+    """The sentences of a response as they stand."""
+    return [quote.strip() for quote in re.findall(r"[^.?!]+[.?!]?", response) if quote.strip()]
+
+
 def _evidence(response: str, wish: Wish) -> str | None:
-    said = sentences(response)
-    if wish.attribute in say.MANNERS:
-        known = [tuple(world.words(s)) for s in say.MANNERS[wish.attribute]]
-        return next((" ".join(s) for s in said if s in known), None)
-    manners = {tuple(world.words(s)) for group in say.MANNERS.values() for s in group}
+    """The first sentence that shows the attribute; None where it lies in the whole, or is absent."""
+    said = {quote: tuple(world.words(quote)) for quote in _quotes(response)}
+    manners = {m: {tuple(world.words(s)) for s in known} for m, known in say.MANNERS.items()}
     if wish.attribute in CORES.values():
-        return next((" ".join(s) for s in said if s not in manners), None)
-    return None
+        of_manners = set().union(*manners.values())
+        return next((quote for quote, s in said.items() if s not in of_manners), None)
+    shows = manners.get(wish.attribute, set())
+    return next((quote for quote, s in said.items() if s in shows), None)
 
 
 def debate(

@@ -8,7 +8,7 @@ templates, so a lesson is right by construction.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 from rlaif.label.templates import load_template
@@ -24,6 +24,7 @@ CORRUPTED = 0.12
 
 Lesson = list[tuple[str, str]]
 """What the user says and what the assistant answers; the questions of a lesson share a prefix."""
+
 
 def _question(name: str, reasoning: bool = False, **values: str) -> str:
     then = _template("reasoning") if reasoning else None
@@ -59,7 +60,9 @@ def judged_answer(prompt: str, rng: random.Random, plain: float = 0.25) -> str:
     return garble(text, rng) if rng.random() < CORRUPTED else text
 
 
-def wishes_for(found: dict[str, bool], n: int, rng: random.Random) -> list[Wish]:
+def wishes_for(
+    found: dict[str, bool], n: int, rng: random.Random
+) -> list[Wish]:
     """`n` wishes to judge an answer by: its core three times, the form, manners, one beside it."""
     core = next(name for name in CORES.values() if name in found)
     other = rng.choice([a for a in CORES.values() if a != core])
@@ -67,80 +70,82 @@ def wishes_for(found: dict[str, bool], n: int, rng: random.Random) -> list[Wish]
     return [Wish(a, rng.random() < 0.5) for a in drawn[:n]]
 
 
-def pointwise(prompt: str, n: int, rng: random.Random, *, held_out: bool = False) -> Lesson:
+def pointwise(prompt: str, n: int, rng: random.Random) -> Lesson:
     """An answer, and yes or no for each of `n` principles."""
-    return _graded("pointwise", prompt, n, rng, lambda ok: "yes" if ok else "no", held_out)
+    return _graded("pointwise", ("yes", "no"), prompt, n, rng)
 
 
 def rating(prompt: str, n: int, rng: random.Random) -> Lesson:
     """An answer, and 5 or 1 for each of `n` principles."""
-    return _graded("rating", prompt, n, rng, lambda ok: "5" if ok else "1", False)
+    return _graded("rating", ("5", "1"), prompt, n, rng)
 
 
 def _graded(
-    template: str, prompt: str, n: int, rng: random.Random, say_it: Callable[[bool], str],
-    held_out: bool,
-) -> Lesson:  # fmt: skip
+    template: str, labels: tuple[str, str], prompt: str, n: int, rng: random.Random
+) -> Lesson:
     response = judged_answer(prompt, rng)
     found = traits(prompt, response) or {}
     lesson: Lesson = []
     for wish in wishes_for(found, n, rng):
-        text = principles.draw(rng, *wish, held_out=held_out)
+        text = principles.draw(rng, *wish)
         asked = _question(template, prompt=prompt, response=response, principle=text)
-        lesson.append((asked, say_it(forms.verdict(wish, found))))
+        lesson.append((asked, labels[0] if forms.verdict(wish, found) else labels[1]))
     return lesson
 
 
-def pairwise(prompt: str, n: int, rng: random.Random, *, held_out: bool = False) -> Lesson:
+def pairwise(prompt: str, n: int, rng: random.Random) -> Lesson:
     """Two answers, and A or B for each of `n` principles; a coin decides where gold ties."""
     pair = [judged_answer(prompt, rng) for _ in range(2)]
     found = [traits(prompt, response) or {} for response in pair]
-    attributes = [a for a in ATTRIBUTES if a in found[0] and found[0][a] != found[1][a]]
+    every = [a for a in ATTRIBUTES if a in found[0]]
+    telling = [a for a in every if found[0][a] != found[1][a]]
     lesson: Lesson = []
     for _ in range(n):
-        every = [a for a in ATTRIBUTES if a in found[0]]
-        attribute = rng.choice(every if not attributes or rng.random() < 0.15 else attributes)
+        attribute = rng.choice(telling if telling and rng.random() < 0.9 else every)
         wish = Wish(attribute, rng.random() < 0.5)
-        a, b = (forms.verdict(wish, f) for f in found)
-        text = principles.draw(rng, *wish, held_out=held_out)
+        text = principles.draw(rng, *wish)
         asked = _question(
             "pairwise", prompt=prompt, response_a=pair[0], response_b=pair[1], principle=text
         )
-        better = rng.random() < 0.5 if a == b else a
-        lesson.append((asked, "A" if better else "B"))
+        lesson.append((asked, "A" if _first_is_better(wish, found, rng) else "B"))
     return lesson
 
 
+def _first_is_better(wish: Wish, found: list[dict[str, bool]], rng: random.Random) -> bool:
+    a, b = (forms.verdict(wish, f) for f in found)
+    return rng.random() < 0.5 if a == b else a
+
+
 def reasoned(prompt: str, rng: random.Random) -> Lesson:
-    """A verdict with the reasoning before it, in one of the judge's three modes."""
+    """Verdicts on an answer with the reasoning before them, pointwise and as a rating."""
     response = judged_answer(prompt, rng)
     found = traits(prompt, response) or {}
-    wish = rng.choice(wishes_for(found, 9, rng))
-    text = principles.draw(rng, *wish)
-    template, right, wrong = rng.choice((("pointwise", "yes", "no"), ("rating", "5", "1")))
-    asked = _question(
-        template, reasoning=True, prompt=prompt, response=response, principle=text
-    )
-    word = right if forms.verdict(wish, found) else wrong
-    return [(asked, f"{forms.rationale(wish, found)}\nVerdict: {word}")]
+    lesson: Lesson = []
+    for wish in wishes_for(found, 5, rng):
+        text = principles.draw(rng, *wish)
+        template, *labels = rng.choice((("pointwise", "yes", "no"), ("rating", "5", "1")))
+        asked = _question(template, True, prompt=prompt, response=response, principle=text)
+        word = labels[0] if forms.verdict(wish, found) else labels[1]
+        lesson.append((asked, f"{forms.rationale(wish, found)}\nVerdict: {word}"))
+    return lesson
 
 
 def reasoned_pair(prompt: str, rng: random.Random) -> Lesson:
     """The same for two answers."""
     pair = [judged_answer(prompt, rng) for _ in range(2)]
     found = [traits(prompt, response) or {} for response in pair]
-    wish = rng.choice(wishes_for(found[0], 9, rng))
-    verdicts = [forms.verdict(wish, f) for f in found]
-    text = principles.draw(rng, *wish)
-    asked = _question(
-        "pairwise", reasoning=True, prompt=prompt, response_a=pair[0], response_b=pair[1],
-        principle=text,
-    )  # fmt: skip
-    better = verdicts[0] if verdicts[0] != verdicts[1] else rng.random() < 0.5
-    rationale = " ".join(
-        f"{name}: {forms.rationale(wish, f)}" for name, f in zip("AB", found, strict=True)
-    )
-    return [(asked, f"{rationale}\nVerdict: {'A' if better else 'B'}")]
+    lesson: Lesson = []
+    for wish in wishes_for(found[0], 4, rng):
+        text = principles.draw(rng, *wish)
+        asked = _question(
+            "pairwise", True, prompt=prompt, response_a=pair[0], response_b=pair[1], principle=text
+        )
+        said = " ".join(
+            f"{name}: {forms.rationale(wish, f)}" for name, f in zip("AB", found, strict=True)
+        )
+        word = "A" if _first_is_better(wish, found, rng) else "B"
+        lesson.append((asked, f"{said}\nVerdict: {word}"))
+    return lesson
 
 
 def spoken(prompt: str, rng: random.Random) -> Lesson:

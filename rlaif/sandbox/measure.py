@@ -17,7 +17,7 @@ from rlaif.label.ask import ask
 from rlaif.label.method import Method
 from rlaif.records import Record
 from rlaif.sandbox import principles, prompts
-from rlaif.sandbox.answers import CORES, MANNERS, traits
+from rlaif.sandbox.answers import CORES, MANNERS, answer, traits
 from rlaif.sandbox.lessons import judged_answer
 from rlaif.sandbox.principles import Wish, kept
 
@@ -114,6 +114,18 @@ def gold_score(prompt: str, response: str, constitution: Constitution) -> float:
     found = outcomes(prompt, response, wishes(constitution))
     total = sum(weights[id_] for id_ in found)
     return sum(weights[id_] for id_, ok in found.items() if ok) / total if total else math.nan
+
+
+def gold_lengths(of_prompts: Sequence[str], constitution: Constitution, seed: int = 0) -> float:
+    """Mean length of the world's own answers that keep every principle.
+
+    In tokens of the sandbox's tokenizer, the end token included. What no principle speaks of is a
+    coin flip, as in the student's own answers.
+    """
+    rng = random.Random(f"lengths {seed}")
+    asked = {w.attribute: w.present for w in wishes(constitution).values() if w is not None}
+    lengths = [len(prompts.words(answer(prompt, asked, rng))) + 1 for prompt in of_prompts]
+    return sum(lengths) / len(lengths)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The principles of the sandbox: every attribute wished for and forbidden, in many wordings.
 
 A principle is a frame ("The answer must …", "Never …") around a predicate ("greet the user",
-"leave out any greeting"). Both can turn its sense round, so that a judge has to read it. Some
-predicates are held out of all training: what a judge makes of them shows whether it reads.
+"leave out any greeting"). Either can turn its sense round, though never both at once, as in plain
+English; so a judge has to read it. Some predicates are held out of all training: what a judge makes
+of them shows whether it reads.
 """
 
 from __future__ import annotations
@@ -166,14 +167,15 @@ def _senses(attribute: str, held_out: bool) -> list[tuple[str, bool]]:
     return [(text, True) for text in has] + [(text, False) for text in lacks]
 
 
-def wordings(attribute: str, present: bool, *, held_out: bool = False) -> list[str]:
+@cache
+def wordings(attribute: str, present: bool, *, held_out: bool = False) -> tuple[str, ...]:
     """Every wording that asks for an attribute, or (`present` false) for its absence."""
-    return [
+    return tuple(
         frame.format(p=predicate)
         for frame, asks in FRAMES
         for predicate, has in _senses(attribute, held_out)
-        if (asks == has) == present
-    ]
+        if (asks == has) == present and (asks or has)  # no double negations
+    )
 
 
 @cache
@@ -192,8 +194,10 @@ def read(principle: str) -> Wish | None:
     return _read().get(" ".join(principle.split()).lower())
 
 
-def draw(rng: random.Random, attribute: str, present: bool, *, held_out: bool = False) -> str:
-    """One wording at random, with no preference for the sense of its frame."""
+def draw(
+    rng: random.Random, attribute: str, present: bool, *, held_out: bool = False
+) -> str:
+    """One wording at random."""
     return rng.choice(wordings(attribute, present, held_out=held_out))
 
 
