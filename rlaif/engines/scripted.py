@@ -8,7 +8,7 @@ from itertools import count
 
 from rlaif.engines.protocol import Generation, Label, LabelScore, Sampling, Usage
 from rlaif.errors import EngineError
-from rlaif.records import Chat, Response, fingerprint
+from rlaif.records import Chat, Response
 
 Answer = str | Sequence[str] | Generation | None
 """What a script answers to one chat: one text for all its responses, a text for each, a finished
@@ -88,11 +88,6 @@ class ScriptedEngine:
         if isinstance(script, Mapping):
             return script.get(chat[-1].text)
         return script[next(self._turn) % len(script)]
-
-
-def script_fingerprint(chat: Chat) -> float:
-    """A number from 0 to 1 that follows from the chat alone: a stand-in for a judge's opinion."""
-    return int(fingerprint([[m.role, m.text] for m in chat]), 16) / 16**16
 
 
 def _generation(answer: Answer, n: int) -> Generation:

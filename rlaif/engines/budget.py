@@ -1,0 +1,98 @@
+"""How much goes into one forward pass, and what happens when it was too much."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import torch
+
+Batch = Sequence[int]
+Plan = Sequence[tuple[Batch, Callable[[], None]]]
+"""Batches of rows, each with the work it is."""
+
+T = TypeVar("T")
+
+
+class Budget:
+    """A number of tokens that is halved when the device's memory runs out.
+
+    Args:
+        tokens: the most tokens in one batch.
+        name: the model's name, for the warning.
+    """
+
+    def __init__(self, tokens: int, name: str) -> None:
+        self.tokens, self.name = tokens, name
+        self._warned = False
+
+    def run(
+        self,
+        indices: Batch,
+        plan: Callable[[Batch, int], Plan],
+    ) -> list[int]:
+        """Run all rows in batches; what did not fit goes in smaller ones.
+
+        Args:
+            indices: the rows.
+            plan: from rows and a number of tokens to batches, each with the work it is.
+
+        Returns:
+            The rows that did not fit even alone.
+        """
+        left = set(indices)
+        too_large: list[int] = []
+        while left:
+            for batch, work in plan(sorted(left), self.tokens):
+                if not self._fits(work):
+                    if len(batch) > 1 and self.tokens > 1:
+                        self._halve()
+                        break
+                    too_large.extend(batch)
+                left.difference_update(batch)
+        return too_large
+
+    def retry(self, work: Callable[[int], T]) -> T:
+        """Run `work(tokens)`, with ever fewer tokens while memory runs out."""
+        while self.tokens > 1:
+            try:
+                return work(self.tokens)
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                self._halve()
+        return work(self.tokens)
+
+    @staticmethod
+    def _fits(work: Callable[[], None]) -> bool:
+        try:
+            work()
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return False
+        return True
+
+    def _halve(self) -> None:
+        self.tokens = max(1, self.tokens // 2)
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self.name}: out of memory; going on with batches of {self.tokens} tokens",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+def by_length(
+    lengths: Sequence[int] | Mapping[int, int], indices: Batch, tokens: int, rows: int
+) -> list[list[int]]:
+    """Batches of rows of like length: at most `tokens` with padding, and at most `rows` rows."""
+    batches: list[list[int]] = []
+    for i in sorted(indices, key=lambda i: (lengths[i], i)):
+        # Sorted, so that the row at hand is the longest of its batch.
+        fits = batches and (len(batches[-1]) + 1) * lengths[i] <= tokens
+        if fits and len(batches[-1]) < rows:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches

@@ -1,0 +1,144 @@
+"""Shared prefixes: lay token sequences out so that every common prefix is computed once.
+
+Sorted, the sequences are the depth-first walk of their trie, and the common prefix of neighbours
+says where each leaves the path of the one before. A pack is a run of neighbours laid out as one
+row of tokens; a token sees its ancestors alone, and its position is its depth. So the model
+computes for each sequence just what it would compute for it alone. This is index work: no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Tokens = Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A part of the trie as one row of `n` tokens in depth-first order.
+
+    Attributes:
+        input_ids: the tokens, shape (n,).
+        position_ids: the depth of each in its sequence, shape (n,).
+        ends: where each token's subtree ends, shape (n,): token `j` is an ancestor of token `i`,
+            or itself, if and only if ``j <= i < ends[j]``.
+        sequences: which sequences of the input the pack holds, shape (s,).
+        last: where the last token of each of them lies, shape (s,).
+    """
+
+    input_ids: Ints
+    position_ids: Ints
+    ends: Ints
+    sequences: Ints
+    last: Ints
+
+    def visible(self) -> NDArray[np.bool_]:
+        """Which token (column) each token (row) sees: its ancestors and itself, shape (n, n)."""
+        seen: NDArray[np.bool_] = visible(np.arange(len(self.ends)), self.ends)
+        return seen
+
+
+def visible(at: Any, ends: Any) -> Any:
+    """`Pack.visible` on the arrays of any library.
+
+    Args:
+        at: 0 to n - 1.
+        ends: where each token's subtree ends, shape (n,).
+    """
+    return (at <= at[:, None]) & (at[:, None] < ends)
+
+
+def trie_floor(sequences: Sequence[Tokens]) -> int:
+    """The number of tokens in the trie of all sequences: the least that must be computed."""
+    ordered = _sorted(sequences)[1]
+    return int(sum(len(s) for s in ordered) - _common_prefixes(ordered).sum())
+
+
+def pack(sequences: Sequence[Tokens], budget: int, square_cost: float = 0.0) -> list[Pack]:
+    """Lay all sequences out in packs of at most `budget` tokens, the cheapest way.
+
+    A pack begins at the root again, so where two packs meet, their common prefix is computed
+    twice. The cuts are those with the least total cost. They follow from the arguments alone.
+
+    Args:
+        sequences: token ids, none of them empty.
+        budget: the most tokens in a pack; a longer sequence has a pack to itself (with its
+            prefixes and duplicates).
+        square_cost: what the square of a pack's length costs (the attention over a dense mask),
+            where a token costs 1.
+    """
+    order, ordered = _sorted(sequences)
+    common = _common_prefixes(ordered)
+    lengths = np.array([len(s) for s in ordered], dtype=np.int64)
+    cuts = _cheapest_cuts(lengths, common, budget, square_cost)
+    return [
+        _lay_out(ordered[a:b], common[a:b], order[a:b])
+        for a, b in zip(cuts, [*cuts[1:], len(ordered)], strict=True)
+    ]
+
+
+def _sorted(sequences: Sequence[Tokens]) -> tuple[Ints, list[NDArray[np.int32]]]:
+    arrays = [np.asarray(s, dtype=np.int32) for s in sequences]
+    # Big-endian bytes compare as the tokens do, and much faster than lists of numbers.
+    keys = [a.astype(">i4").tobytes() for a in arrays]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return np.array(order, dtype=np.int64), [arrays[i] for i in order]
+
+
+def _common_prefixes(ordered: Sequence[NDArray[np.int32]]) -> Ints:
+    """How many first tokens each sequence shares with the one before it; 0 for the first."""
+    common = np.zeros(len(ordered), dtype=np.int64)
+    for i, (a, b) in enumerate(pairwise(ordered), start=1):
+        shorter = min(len(a), len(b))
+        differs = a[:shorter] != b[:shorter]
+        where = int(differs.argmax()) if shorter else 0
+        common[i] = where if shorter and differs[where] else shorter
+    return common
+
+
+def _cheapest_cuts(lengths: Ints, common: Ints, budget: int, square_cost: float) -> list[int]:
+    """Where each pack begins: dynamic programming over the last cut."""
+    new_tokens = np.concatenate([[0], np.cumsum(lengths - common)])
+    least = np.zeros(len(lengths) + 1)
+    cut_before = np.zeros(len(lengths) + 1, dtype=np.int64)
+    first = 0
+    for end in range(1, len(lengths) + 1):
+        most = max(budget, int(lengths[end - 1]))
+        while new_tokens[end] - new_tokens[first] > most:
+            first += 1
+        tokens = new_tokens[end] - new_tokens[first:end] + common[first:end]
+        cost = least[first:end] + tokens + square_cost * tokens**2
+        cost[tokens > most] = np.inf
+        best = int(cost.argmin())
+        least[end], cut_before[end] = cost[best], first + best
+    cuts: list[int] = []
+    end = len(lengths)
+    while end:
+        end = int(cut_before[end])
+        cuts.append(end)
+    return cuts[::-1]
+
+
+def _lay_out(ordered: Sequence[NDArray[np.int32]], common: Ints, order: Ints) -> Pack:
+    common = common.copy()
+    common[0] = 0  # a pack begins at the root
+    lengths = np.array([len(s) for s in ordered], dtype=np.int64)
+    starts = np.concatenate([[0], np.cumsum(lengths - common)])
+    total = int(starts[-1])
+    ids, positions, ends = (np.empty(total, dtype=np.int64) for _ in range(3))
+    # From the last sequence to the first: where the subtree of a token at each depth ends.
+    end_at = np.full(int(lengths.max()), total, dtype=np.int64)
+    for i in range(len(ordered) - 1, -1, -1):
+        new, here = slice(common[i], lengths[i]), slice(starts[i], starts[i + 1])
+        ids[here] = ordered[i][new]
+        positions[here] = np.arange(common[i], lengths[i])
+        ends[here] = end_at[new]
+        end_at[common[i] :] = starts[i]
+    return Pack(ids, positions, ends, order, starts[1:] - 1)

@@ -1,0 +1,212 @@
+"""The next-token log-probabilities behind many prompts, with what they share computed once.
+
+    sequences → packs (prefix.py) → one forward each over a tree mask → logits at the last tokens
+
+Not every architecture honours such a mask, and some ignore it without a word. So each call first
+scores a few of its own sequences both packed and alone; where the two differ, or the model
+refuses the mask, the call goes on with padded batches. What a call returns follows from the call
+alone, not from those before it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlaif.engines.budget import Batch, Budget, Plan, by_length
+from rlaif.engines.prefix import Pack, Tokens, pack
+from rlaif.engines.tree_mask import MaskForm, mask_forms
+
+LARGEST_PACK = 8192
+"""Tokens in a pack at most: its mask has the square of that."""
+_MOST_ROWS = 512
+_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
+_HALF_TOLERANCE = 0.1
+"""How far packed and separate log-probabilities may lie apart, as a share of their own spread
+over the vocabulary (root mean square of both)."""
+
+Rows = list[tuple[float, ...] | None]
+
+
+class Scorer:
+    """Reads next-token log-probabilities from one model.
+
+    Args:
+        model: a causal language model in eval mode.
+        name: its name, for warnings.
+        tokens: the most tokens in one forward pass.
+        packing: whether to share prefixes at all.
+
+    Attributes:
+        computed_tokens: how many tokens were run through the model so far, padding included.
+    """
+
+    def __init__(self, model: Any, name: str, tokens: int, *, packing: bool = True) -> None:
+        self.model, self.name = model, name
+        self.computed_tokens = 0
+        self._budget = Budget(tokens, name)
+        self._config = model.config.get_text_config()
+        self._forms = mask_forms(self._config) if packing else []
+        self._takes_last = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._warned = False
+
+    @torch.inference_mode()
+    def logprobs(self, sequences: Sequence[Tokens], reduce: Callable[[Tensor], Tensor]) -> Rows:
+        """What `reduce` makes of the log-probabilities of the token after each sequence.
+
+        Args:
+            sequences: token ids, none of them empty.
+            reduce: from float32 log-probabilities of shape (rows, vocabulary) to (rows, k).
+
+        Returns:
+            The `k` numbers of each sequence; not finite where the logits are not; None for one
+            that does not fit into the device's memory.
+        """
+        rows: Rows = [None] * len(sequences)
+
+        def keep(indices: Batch, logprobs: Tensor) -> None:
+            for i, row in zip(indices, reduce(logprobs).tolist(), strict=True):
+                rows[i] = tuple(row)
+
+        everything = range(len(sequences))
+        if form := self._budget.retry(lambda tokens: self._choose_form(sequences, tokens)):
+            self._budget.run(everything, partial(self._plan_packed, sequences, keep, form))
+            # One broken sequence can spoil its whole pack: see which are broken by themselves.
+            odd = [i for i, row in enumerate(rows) if row and not all(map(math.isfinite, row))]
+            self._budget.run(odd, partial(self._plan_padded, sequences, keep, most_rows=1))
+        else:
+            self._budget.run(everything, partial(self._plan_padded, sequences, keep))
+        return rows
+
+    def _plan_packed(
+        self,
+        sequences: Sequence[Tokens],
+        keep: Callable[[Batch, Tensor], None],
+        form: MaskForm,
+        of: Batch,
+        tokens: int,
+    ) -> Plan:
+        def work(batch: Batch, p: Pack) -> None:
+            keep(batch, self._packed(p, form))
+
+        packs = self._packs([sequences[i] for i in of], tokens)
+        batches = [[of[i] for i in p.sequences] for p in packs]
+        return [(b, partial(work, b, p)) for b, p in zip(batches, packs, strict=True)]
+
+    def _plan_padded(
+        self,
+        sequences: Sequence[Tokens],
+        keep: Callable[[Batch, Tensor], None],
+        of: Batch,
+        tokens: int,
+        most_rows: int = _MOST_ROWS,
+    ) -> Plan:
+        def work(batch: Batch) -> None:
+            keep(batch, self._padded([sequences[i] for i in batch]))
+
+        batches = by_length([len(s) for s in sequences], of, tokens, most_rows)
+        return [(b, partial(work, b)) for b in batches]
+
+    def _packs(self, sequences: Sequence[Tokens], tokens: int) -> list[Pack]:
+        # In units of a token's matrix products (24 h² a layer), attention to one other token
+        # costs 4 h / 24 h²; on a GPU, better kernels and dearer launches make it matter less.
+        square_cost = 1 / (6 * self._config.hidden_size)
+        if self.model.device.type != "cpu":
+            square_cost /= 4
+        return pack(sequences, min(tokens, LARGEST_PACK), square_cost)
+
+    def _packed(self, p: Pack, form: MaskForm) -> Tensor:
+        """Log-probabilities after each sequence of a pack, shape (sequences, vocabulary)."""
+        device = self.model.device
+        ids, positions, ends, last = (
+            torch.from_numpy(x).to(device) for x in (p.input_ids, p.position_ids, p.ends, p.last)
+        )
+        return self._forward(
+            last,
+            input_ids=ids[None],
+            position_ids=positions[None],
+            attention_mask=form.mask(ends, positions, self.model.dtype),
+        )[0]
+
+    def _padded(self, sequences: Sequence[Tokens]) -> Tensor:
+        """The same, each sequence a row, padded on the right: no token sees what follows it."""
+        device = self.model.device
+        ids = torch.zeros(len(sequences), max(map(len, sequences)), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for i, sequence in enumerate(sequences):
+            ids[i, : len(sequence)] = torch.as_tensor(sequence)
+            mask[i, : len(sequence)] = 1
+        last, which = torch.unique(mask.sum(1) - 1, return_inverse=True)
+        ids, mask, last = ids.to(device), mask.to(device), last.to(device)
+        out = self._forward(last, input_ids=ids, attention_mask=mask)
+        return out[torch.arange(len(ids), device=device), which.to(device)]
+
+    def _forward(self, last: Tensor, **inputs: Any) -> Tensor:
+        """Log-probabilities at these places, shape (batch, places, vocabulary), in float32."""
+        self.computed_tokens += inputs["input_ids"].numel()
+        if self._takes_last:
+            logits = self.model(**inputs, logits_to_keep=last, use_cache=False).logits
+        else:
+            logits = self.model(**inputs, use_cache=False).logits[:, last]
+        return torch.log_softmax(logits.float(), dim=-1)
+
+    def _choose_form(self, sequences: Sequence[Tokens], tokens: int) -> MaskForm | None:
+        """The form of mask to pack a call with; None where packing is wrong or saves nothing."""
+        if not self._forms or len(sequences) < 2:
+            return None
+        packs = self._packs(sequences, tokens)
+        probes = _probes(sequences, packs)
+        tried = sum(len(p.input_ids) + len(sequences[i]) for i, p in probes)
+        if sum(len(p.input_ids) for p in packs) + tried >= sum(map(len, sequences)):
+            return None
+        alone = [self._padded([sequences[i]])[0] for i, _ in probes]
+        for form in list(self._forms):
+            if all(self._agrees(form, p, i, a) for (i, p), a in zip(probes, alone, strict=True)):
+                return form
+        self._warn()
+        return None
+
+    def _agrees(self, form: MaskForm, p: Pack, sequence: int, alone: Tensor) -> bool:
+        try:
+            packed = self._packed(p, form)[p.sequences.tolist().index(sequence)]
+        except torch.OutOfMemoryError:
+            raise
+        # How a model refuses a mask is its own affair (TypeError, ValueError, KeyError, …).
+        except Exception:
+            if form in self._forms:
+                self._forms.remove(form)
+            return False
+        known = alone.isfinite()  # where it is not, there is nothing to compare with
+        difference = (packed - alone)[known].square().mean().sqrt()
+        tolerance = _TOLERANCE.get(self.model.dtype, _HALF_TOLERANCE)
+        return not known.any() or bool(difference <= tolerance * alone[known].std())
+
+    def _warn(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{self.name} does not take packed prompts: scoring them in padded batches, which "
+                "computes what they share again and again",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+def _probes(sequences: Sequence[Tokens], packs: Sequence[Pack]) -> list[tuple[int, Pack]]:
+    """The sequences that a wrong mask would harm most, each with its pack.
+
+    The last of the largest pack has the most strangers before it; the longest reaches farthest
+    beyond a sliding window.
+    """
+    largest = max(packs, key=lambda p: len(p.input_ids))
+    longest = max(range(len(sequences)), key=lambda i: len(sequences[i]))
+    home = next(p for p in packs if longest in p.sequences)
+    probes = {int(largest.sequences[-1]): largest, longest: home}
+    return list(probes.items())

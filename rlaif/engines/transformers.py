@@ -1,0 +1,312 @@
+"""The engine that is always there: Hugging Face transformers, in this process, on CPU or GPU.
+
+chats → chat.py → token ids → sample.py → texts
+                           └→ score.py  → label probabilities
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlaif.engines import checkpoint
+from rlaif.engines.budget import Batch, Budget, Plan, by_length
+from rlaif.engines.chat import ChatEncoder
+from rlaif.engines.label_tokens import label_token_ids
+from rlaif.engines.prefix import trie_floor
+from rlaif.engines.protocol import Generation, Label, LabelScore, Sampling, Usage
+from rlaif.engines.sample import sample_batch
+from rlaif.engines.score import Scorer
+from rlaif.errors import EngineError
+from rlaif.records import Chat, Response
+
+_TOKENS = {"cpu": 4096, "cuda": 16_384}
+"""Tokens in one forward pass of scoring, where the engine is not told otherwise."""
+_MOST_ROWS = 512
+_CACHE_BYTES = 2**30
+"""Room for keys and values while sampling, on a CPU; on a GPU it is a third of its memory.
+Neither looks at what is free now: then the batches, and in bfloat16 the texts, would differ from
+run to run."""
+_NOT_FINITE = "the model's logits are not finite"
+_TOO_LARGE = "the prompt does not fit into the device's memory"
+
+
+class TransformersEngine:
+    """A causal language model of the `transformers` library.
+
+    Configuration and tokenizer are read at once, the weights when they are first needed.
+
+    Args:
+        model: a folder, or a name on the hub. Weights are loaded from safetensors alone.
+        revision: a branch, tag or commit on the hub.
+        dtype: "auto", "bfloat16", "float16" or "float32"; see `checkpoint.choose_dtype`.
+        trust_remote_code: run Python code that came with the model.
+        adapter: a folder with a peft adapter.
+        device: "cpu", "cuda", …; by default CUDA where there is one.
+        pack: compute what prompts share once when scoring; see score.py.
+        batch_tokens: the most tokens in one forward pass of scoring.
+        template_arguments: given to the chat template besides the messages, such as
+            ``{"enable_thinking": False}``.
+        model_arguments: passed to ``AutoModelForCausalLM.from_pretrained`` untouched.
+
+    Raises:
+        EngineError: no such model, adapter or dtype, or a tokenizer without a chat template or
+            without an end and a padding token.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        revision: str | None = None,
+        dtype: str = "auto",
+        trust_remote_code: bool = False,
+        adapter: str | None = None,
+        device: str | None = None,
+        pack: bool = True,
+        batch_tokens: int | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
+        **model_arguments: Any,
+    ) -> None:
+        self.name, self._source = str(model), (str(model), revision, trust_remote_code)
+        self._adapter, self._pack = adapter, pack
+        self._model_arguments = model_arguments
+        if adapter is not None:
+            checkpoint.check_adapter(adapter)
+        self._config = checkpoint.load_config(*self._source)
+        self._device = device or checkpoint.best_device()
+        self._dtype = checkpoint.choose_dtype(dtype, self._config, self._device)
+        self._tokens = batch_tokens or _TOKENS.get(self._device.split(":")[0], _TOKENS["cpu"])
+        tokenizer = checkpoint.load_tokenizer(*self._source)
+        self._pad = _padding_id(tokenizer, self.name)
+        self._tokenizer = tokenizer
+        self._encoder = ChatEncoder(tokenizer, self.name, template_arguments)
+        self.usage = Usage()
+        self._closed = False
+
+    @cached_property
+    def identity(self) -> Mapping[str, str]:
+        """What decides this engine's output; a local folder counts by what is in it."""
+        folder, adapter = Path(self.name).expanduser(), self._adapter
+        local = folder.is_dir()
+        return {
+            "engine": "transformers",
+            "model": checkpoint.model_hash(folder) if local else self.name,
+            "revision": "" if local else str(self._commit or self._source[1] or ""),
+            "dtype": str(self._dtype).removeprefix("torch."),
+            "adapter": "" if adapter is None else checkpoint.adapter_hash(Path(adapter)),
+            "device": self._device.split(":")[0],
+            "packed": str(self._pack).lower(),
+            "batch_tokens": str(self._tokens),
+            "template_arguments": _canonical(self._encoder.template_arguments),
+            "model_arguments": _canonical(self._model_arguments),
+            **checkpoint.versions(),
+        }
+
+    def generate(
+        self, chats: Sequence[Chat], sampling: Sampling, seeds: Sequence[int]
+    ) -> list[Generation]:
+        """Sample responses; what each row's dice show follows from its own seed alone.
+
+        An answer's surrounding whitespace is stripped; the continuation of an assistant message
+        is left as it is. Special tokens are not part of a text. A response's `tokens` count its
+        end token, and those of a stop string.
+        """
+        if len(seeds) != len(chats):
+            raise ValueError(f"{len(chats)} chats but {len(seeds)} seeds")
+        prompts, out = self._prepare(chats, sampling.max_tokens)
+        generations = {i: Generation((), reason) for i, reason in out.items()}
+
+        def work(batch: Batch) -> None:
+            generations.update(self._generate(chats, prompts, sampling, seeds, batch))
+
+        def plan(of: Batch, tokens: int) -> Plan:
+            room = {i: len(prompts[i]) + sampling.max_tokens for i in of}
+            rows = max(1, _MOST_ROWS // sampling.n)
+            batches = by_length(room, of, tokens // sampling.n, rows)
+            return [(batch, partial(work, batch)) for batch in batches]
+
+        for i in self._sampling_budget.run(list(prompts), plan):
+            generations[i] = Generation((), _TOO_LARGE)
+        return [generations[i] for i in range(len(chats))]
+
+    def score_labels(self, chats: Sequence[Chat], labels: Sequence[Label]) -> list[LabelScore]:
+        """The probability of each label as the next token, over the whole vocabulary.
+
+        A label's probability is the sum over its single-token surface forms.
+
+        Raises:
+            EngineError: a label whose first form is not a single token, or one of two labels'.
+        """
+        ids = [torch.tensor(i) for i in label_token_ids(self._tokenizer, labels, self.name)]
+        prompts, out = self._prepare(chats, 1)
+        scores = {i: LabelScore(None, reason) for i, reason in out.items()}
+
+        def reduce(logprobs: Tensor) -> Tensor:
+            return torch.stack([logprobs[:, i.to(logprobs.device)].logsumexp(-1) for i in ids], 1)
+
+        if prompts:
+            before = self._scorer.computed_tokens
+            rows = self._scorer.logprobs(list(prompts.values()), reduce)
+            self.usage.computed_tokens += self._scorer.computed_tokens - before
+            scores.update(zip(prompts, map(_label_score, rows), strict=True))
+        return [scores[i] for i in range(len(chats))]
+
+    def close(self) -> None:
+        """Give back the memory."""
+        self._closed = True
+        for name in ("_model", "_scorer"):
+            self.__dict__.pop(name, None)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _prepare(
+        self, chats: Sequence[Chat], new_tokens: int
+    ) -> tuple[dict[int, list[int]], dict[int, str]]:
+        """The token ids of the chats that can be served; the reasons of those that cannot."""
+        prompts: dict[int, list[int]] = {}
+        reasons: dict[int, str] = {}
+        for i, ids in enumerate(self._encoder.encode(chats)):
+            if isinstance(ids, EngineError):
+                reasons[i] = str(ids)
+            elif reason := self._too_long(len(ids), new_tokens):
+                reasons[i] = reason
+            else:
+                prompts[i] = ids
+        self.usage.requests += len(chats)
+        self.usage.floor_tokens += trie_floor(list(prompts.values()))
+        return prompts, reasons
+
+    def _too_long(self, length: int, new_tokens: int) -> str | None:
+        holds = getattr(self._config.get_text_config(), "max_position_embeddings", None)
+        # The last new token is read, not computed on.
+        if not holds or length + new_tokens - 1 <= holds:
+            return None
+        more = f" and the answer {new_tokens}" if new_tokens > 1 else ""
+        return f"the prompt has {length} tokens{more}, the context holds {holds}"
+
+    def _generate(
+        self,
+        chats: Sequence[Chat],
+        prompts: Mapping[int, list[int]],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        batch: Batch,
+    ) -> dict[int, Generation]:
+        rows = sample_batch(
+            self._model,
+            [prompts[i] for i in batch],
+            sampling,
+            [seeds[i] for i in batch],
+            pad=self._pad,
+            ends=self._ends,
+            has_stopped=self._stop_check(sampling.stop),
+        )
+        n = sampling.n
+        width = max(len(prompts[i]) for i in batch)
+        self.usage.computed_tokens += width * len(batch)
+        self.usage.generated_tokens += sum(len(row or ()) for row in rows)
+        return {
+            i: self._generation(chats[i], rows[k * n : (k + 1) * n], sampling.stop)
+            for k, i in enumerate(batch)
+        }
+
+    def _generation(
+        self, chat: Chat, rows: Sequence[list[int] | None], stop: Sequence[str]
+    ) -> Generation:
+        if any(row is None for row in rows):
+            return Generation((), _NOT_FINITE)
+        return Generation(tuple(self._response(chat, row, stop) for row in rows if row is not None))
+
+    def _response(self, chat: Chat, tokens: list[int], stop: Sequence[str]) -> Response:
+        text = self._decode(tokens)
+        cut = min((at for s in stop if (at := text.find(s)) >= 0), default=None)
+        ended = cut is not None or (bool(tokens) and tokens[-1] in self._ends)
+        text = text[:cut]
+        if chat[-1].role != "assistant":
+            text = text.strip()
+        return Response(text, len(tokens), "stop" if ended else "length")
+
+    def _stop_check(self, stop: Sequence[str]) -> Any:
+        """Whether a text holds a stop string: one that the last token completed is near its end."""
+        if not stop:
+            return None
+        reach = 4 + max(len(s.encode()) for s in stop)
+        return lambda tokens: any(s in self._decode(tokens[-reach:]) for s in stop)
+
+    def _decode(self, tokens: list[int]) -> str:
+        text: str = self._tokenizer.decode(
+            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    @cached_property
+    def _model(self) -> Any:
+        if self._closed:
+            raise EngineError(f"the engine of {self.name} was closed", mend="load it again")
+        return checkpoint.load_weights(
+            *self._source,
+            adapter=self._adapter,
+            dtype=self._dtype,
+            device=self._device,
+            arguments=self._model_arguments,
+        )
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(self._model, self.name, self._tokens, packing=self._pack)
+
+    @cached_property
+    def _sampling_budget(self) -> Budget:
+        config = self._config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or (
+            config.hidden_size // config.num_attention_heads
+        )
+        a_token = 2 * config.num_hidden_layers * heads * width * self._dtype.itemsize
+        room = _CACHE_BYTES
+        if self._device.startswith("cuda"):
+            room = torch.cuda.get_device_properties(self._device).total_memory // 3
+        return Budget(max(1, room // a_token), self.name)
+
+    @cached_property
+    def _ends(self) -> frozenset[int]:
+        """The model's own end tokens and the tokenizer's."""
+        found = [self._tokenizer.eos_token_id, self._config.eos_token_id]
+        found.append(getattr(self._model.generation_config, "eos_token_id", None))
+        flat = [x for item in found for x in (item if isinstance(item, list) else [item])]
+        return frozenset(x for x in flat if x is not None)
+
+    @property
+    def _commit(self) -> str | None:
+        return getattr(self._config, "_commit_hash", None)
+
+
+def _padding_id(tokenizer: Any, name: str) -> int:
+    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    raise EngineError(
+        f"the tokenizer of {name} has neither a padding token nor an end token",
+        mend="set tokenizer.pad_token and tokenizer.eos_token and save it again",
+    )
+
+
+def _label_score(row: Sequence[float] | None) -> LabelScore:
+    if row is None:
+        return LabelScore(None, _TOO_LARGE)
+    if not all(map(math.isfinite, row)):
+        return LabelScore(None, _NOT_FINITE)
+    return LabelScore(tuple(row))
+
+
+def _canonical(arguments: Mapping[str, Any]) -> str:
+    return json.dumps(arguments, sort_keys=True, default=str) if arguments else ""
