@@ -104,7 +104,9 @@ def test_verdicts_of_another_form_or_principle_do_not_count() -> None:
     record = with_log_odds(make_record("a", "b"), [[1.0, 2.0], [5.0, 0.0]])
     record = compared(record, {(0, 1): 3.0})
     assert score(record, rules(1)).margins[0, 1].log_odds == -1.0
-    assert score(record, rules(1), mode="pairwise").margins[0, 1].log_odds == 3.0
+    found = score(record, rules(1), mode="pairwise")
+    assert found.margins[0, 1].log_odds == 3.0
+    assert found.by_principle == {0: {}, 1: {}}
 
 
 def test_comparisons_are_read_in_either_direction() -> None:
@@ -140,12 +142,13 @@ def test_a_veto_decides_where_the_rest_is_undecided() -> None:
 
 
 def test_the_breach_is_measured_where_it_is() -> None:
-    constitution = rules(2, veto=True)
-    record = with_log_odds(make_record("a", "b"), [[0.5, -0.25], [4.0, 1.0]])
-    found = score(record, constitution, min_decided=0.0)
-    assert found.margins[0, 1].weighted == 3.75
-    record = with_log_odds(make_record("a", "b"), [[0.5, -0.25], [1.0, 4.0]])
-    assert score(record, constitution).margins[0, 1].log_odds == 0.75
+    """The first veto is broken by 0.75; the second is kept by both, however far apart."""
+    vetoes, plain = rules(2, veto=True).principles, rules(3).principles[2]
+    constitution = Constitution(name="test", principles=(*vetoes, plain))
+    record = with_log_odds(make_record("a", "b"), [[0.5, -0.25], [4.0, 1.0], [-2.5, 2.5]])
+    found = score(record, constitution)
+    assert found.margins[0, 1].log_odds == 0.75
+    assert found.margins[1, 0].log_odds == -0.75
 
 
 def test_an_abstention_on_a_veto_is_neither_kept_nor_broken() -> None:
