@@ -67,6 +67,7 @@ def _train(plan: Plan, args: Config, launch: Launch) -> None:
     from rlaif.train.final import ready_start, save_final
     from rlaif.train.folder import close_folder, open_folder
     from rlaif.train.launch import on_rank_0
+    from rlaif.train.loop import run_loop
     from rlaif.train.lora import lora_config
     from rlaif.train.trainers import make_trainer
 
@@ -88,7 +89,7 @@ def _train(plan: Plan, args: Config, launch: Launch) -> None:
     )
     facts = {"launch": asdict(launch), "rows": _row_counts(plan, trainer, rows, held_out)}
     ready = time.perf_counter()
-    result = trainer.train(resume_from_checkpoint=checkpoint)
+    steps = run_loop(trainer, checkpoint)
     trainer.save_state()
     trained = time.perf_counter()
     save_final(plan, trainer, start, facts)
@@ -97,7 +98,7 @@ def _train(plan: Plan, args: Config, launch: Launch) -> None:
         "train": trained - ready,
         "save": time.perf_counter() - trained,
     }
-    on_rank_0(lambda: close_folder(plan, facts, checkpoint, result.global_step, seconds))
+    on_rank_0(lambda: close_folder(plan, facts, checkpoint, steps, seconds))
 
 
 def _check_data(plan: Plan) -> None:

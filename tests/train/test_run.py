@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,14 +184,20 @@ def test_dpo_does_not_start_from_an_sft_model_of_another_recipe(tiny_run: Make) 
     assert run.weights("dpo") != before
 
 
-def test_a_crash_while_the_model_is_saved_leaves_no_half_of_one(
-    tiny_run: Make, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("block", [SHORT, {**SHORT, "max_steps": -1, "num_train_epochs": 1}])
+@pytest.mark.parametrize("lora", [None, {"r": 2}])
+def test_a_crash_while_the_model_is_saved_leaves_no_half_of_one_and_loses_no_step(
+    tiny_run: Make, monkeypatch: pytest.MonkeyPatch, block: dict[str, object], lora: object
 ) -> None:
-    run = tiny_run(dpo=SHORT)
+    run = tiny_run(dpo=block, lora=lora)
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
+    train("dpo", run.recipe)
+    before = run.weights("dpo")
+    shutil.rmtree(run.folder / "models")
+    forget_the_end(run)
     with monkeypatch.context() as patched:
         patched.setattr(final, "_put", die)
         with pytest.raises(KeyboardInterrupt):
@@ -200,6 +207,8 @@ def test_a_crash_while_the_model_is_saved_leaves_no_half_of_one(
     train("dpo", run.recipe)
     assert run.plan("dpo").finished()
     assert run.log("train")[-1]["resumed_from"] == "checkpoint-6"
+    assert run.log("trained")[-1]["steps"] == 6
+    assert run.weights("dpo") == before
     assert not list((run.folder / "models" / "dpo").glob("*.partial"))
 
 
