@@ -79,8 +79,7 @@ def pack(sequences: Sequence[Tokens], budget: int, square_cost: float = 0.0) -> 
     lengths = np.array([len(s) for s in ordered], dtype=np.int64)
     cuts = _cheapest_cuts(lengths, common, budget, square_cost)
     return [
-        _lay_out(ordered[a:b], common[a:b], order[a:b])
-        for a, b in zip(cuts, [*cuts[1:], len(ordered)], strict=True)
+        _lay_out(ordered[a:b], common[a:b], order[a:b]) for a, b in pairwise([*cuts, len(ordered)])
     ]
 
 
