@@ -100,7 +100,9 @@ class Stage:
         if manifest.columns != self._columns:
             raise JournalError("has other columns than this stage's", file=path, mend=_START_AGAIN)
         data = _checked(path, manifest.sha256)
-        return pq.read_table(pa.BufferReader(data)).cast(self.schema)
+        # Without threads: a shard is small, and Arrow's pool can abort a process that is ending.
+        table = pq.read_table(pa.BufferReader(data), use_threads=False, pre_buffer=False)
+        return table.cast(self.schema)
 
     def drops(self, shard: int) -> list[Drop]:
         """A finished shard's dropped rows, checked against the manifest.

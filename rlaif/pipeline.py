@@ -15,12 +15,13 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rlaif import strict_yaml
 from rlaif.constitution import Constitution
-from rlaif.engines.lazy import LazyEngine
+from rlaif.engines.load import load_engine
 from rlaif.engines.protocol import Sampling
 from rlaif.errors import DataError, RecipeError, TrainError
 from rlaif.evaluate.winrate import WinRate, side_by_side, win_rate
@@ -82,12 +83,12 @@ def label(recipe: Recipe, progress: Progress = silent) -> Labelled:
     with run.lock():
         _keep_inputs(run, recipe)
         prompts = store_prompts(run, "prompts", recipe.prompts)
-        with LazyEngine(recipe.student) as student:
+        with closing(load_engine(recipe.student)) as student:
             sampling = Sampling(**recipe.sample.model_dump())
             samples = store_samples(
                 run, "samples", prompts, student, sampling, recipe.seed, progress
             )
-        with LazyEngine(recipe.teacher) as teacher:
+        with closing(load_engine(recipe.teacher)) as teacher:
             verdicts = store_verdicts(
                 run, "verdicts", samples, teacher, constitution.principles, method, progress
             )
@@ -146,7 +147,7 @@ def evaluate(recipe: Recipe, stage: str | None = None, progress: Progress = sile
         base = evaluation_samples(run, recipe, "base", progress)
         trained = evaluation_samples(run, recipe, stage, progress)
         compared = _store_side_by_side(run, stage, base, trained)
-        with LazyEngine(recipe.teacher) as teacher:
+        with closing(load_engine(recipe.teacher)) as teacher:
             verdicts = store_verdicts(
                 run, f"evaluate/verdicts/{stage}", compared, teacher,
                 constitution.principles, method, progress,
@@ -185,7 +186,7 @@ def evaluation_samples(
     _refuse_trained_on(run, prompts)
     sampling = Sampling(settings.n, settings.temperature, recipe.sample.top_p, settings.max_tokens,
                         recipe.sample.stop)  # fmt: skip
-    with LazyEngine(trained_model(run, recipe, model)) as engine:
+    with closing(load_engine(trained_model(run, recipe, model))) as engine:
         # A seed of its own: the answers that are measured are not those that were labelled.
         name = f"evaluate/samples/{model}"
         return store_samples(run, name, prompts, engine, sampling, recipe.seed + 1, progress)

@@ -15,7 +15,10 @@ from rlaif.stages import Progress as Tell
 def progress_bars(console: Console | None = None) -> Iterator[Tell]:
     """Give a function for `pipeline.label` and others to tell of their shards."""
     bars = Progress(
-        TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
         console=console,
     )
     tasks: dict[str, object] = {}

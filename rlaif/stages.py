@@ -14,13 +14,12 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from rlaif.constitution import Constitution, Principle
-from rlaif.engines.lazy import LazyEngine
-from rlaif.engines.protocol import Sampling
+from rlaif.engines.protocol import Engine, Sampling
 from rlaif.journal import Stage, run_stage
 from rlaif.label.judge import judge
 from rlaif.label.method import Method, distinct, principle_fingerprint
 from rlaif.label.pick import pick_pairs, pick_sft
-from rlaif.label.rows import SFT_SCHEMA, pair_schema
+from rlaif.label.rows import SFT_SCHEMA, Row, pair_schema
 from rlaif.label.sample import sample
 from rlaif.prompts.load import load_prompts, shards
 from rlaif.recipe import Prompts, Recipe
@@ -38,6 +37,9 @@ from rlaif.tables import (
 
 Progress = Callable[[str, int, int], None]
 """Is told (stage, shards done, shards in all)."""
+
+
+_Pick = Callable[..., tuple[list[Row], list[Drop]]]
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -64,7 +66,7 @@ def store_samples(
     run: RunFolder,
     name: str,
     prompts: Stage,
-    engine: LazyEngine,
+    engine: Engine,
     sampling: Sampling,
     seed: int,
     progress: Progress = silent,
@@ -75,7 +77,7 @@ def store_samples(
 
     def make(shard: int) -> tuple[pa.Table, list[Drop]]:
         table = prompts.read(shard)
-        records, drops = sample(records_from_table(table), engine.engine, sampling, seed)
+        records, drops = sample(records_from_table(table), engine, sampling, seed)
         progress(name, shard + 1, count)
         return records_to_table(records, table["index"][0].as_py() if table.num_rows else 0), drops
 
@@ -106,7 +108,7 @@ def store_verdicts(
     run: RunFolder,
     name: str,
     samples: Stage,
-    engine: LazyEngine,
+    engine: Engine,
     principles: Sequence[Principle],
     method: Method,
     progress: Progress = silent,
@@ -136,7 +138,7 @@ def store_verdicts(
         if not missing:
             continue
         records = records_from_table(samples.read(shard))
-        judged = judge(records, engine.engine, missing, method)
+        judged = judge(records, engine, missing, method)
         for principle in missing:
             key = principle.fingerprint
             rows = [(r.id, v) for r in judged for v in r.verdicts if v.principle == key]
@@ -161,6 +163,11 @@ def store_picks(
     samples: Stage,
     verdicts: Verdicts,
 ) -> dict[str, Stage]:
+    """SFT rows and preference pairs of every stored record; asks no model.
+
+    Returns:
+        The stages "sft" and "pairs", by these names.
+    """
     made = {
         "sft": Stage(run, "sft", SFT_SCHEMA),
         "pairs": Stage(run, "pairs", pair_schema(recipe.pick.write_margin)),
@@ -172,23 +179,29 @@ def store_picks(
         "clip": recipe.judge.clip,
         "judge": judge_name,
     }
-    count = len(samples.shards())
+    shards = samples.shards()
+    depends = [
+        wanted
+        | {
+            "samples": samples.digest(shard),
+            "verdicts": [stage.digest(shard) for stage in verdicts.stages.values()],
+        }
+        for shard in shards
+    ]
     for name, pick in (("sft", pick_sft), ("pairs", pick_pairs)):
-        stage = made[name]
 
         def make(
-            shard: int, stage: Stage = stage, pick: Callable[..., object] = pick
+            shard: int, stage: Stage = made[name], pick: _Pick = pick
         ) -> tuple[pa.Table, list[Drop]]:
-            rows, drops = pick(  # type: ignore[misc]
-                judged_records(samples, verdicts, shard), constitution, recipe.pick,
-                mode=recipe.judge.mode, clip=recipe.judge.clip, judge=judge_name,
-            )  # fmt: skip
+            rows, drops = pick(
+                judged_records(samples, verdicts, shard),
+                constitution,
+                recipe.pick,
+                mode=recipe.judge.mode,
+                clip=recipe.judge.clip,
+                judge=judge_name,
+            )
             return pa.Table.from_pylist(rows, schema=stage.schema), drops
 
-        jobs = []
-        for shard in range(count):
-            from_verdicts = [s.digest(shard) for s in verdicts.stages.values()]
-            upstream = {"samples": samples.digest(shard), "verdicts": from_verdicts}
-            jobs.append((shard, wanted | upstream))
-        run_stage(stage, jobs, make)
+        run_stage(made[name], list(zip(shards, depends, strict=True)), make)
     return made

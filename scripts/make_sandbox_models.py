@@ -13,15 +13,16 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 import typer
-from transformers import PreTrainedTokenizerFast, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlaif.engines.prefix import Pack, pack
-from rlaif.sandbox import lessons
+from rlaif.sandbox import lessons, prompts
+from rlaif.sandbox.answers import ATTRIBUTES
 from rlaif.sandbox.vocabulary import build_tokenizer
 
 MODELS = Path(__file__).parent.parent / "rlaif" / "sandbox" / "models"
@@ -33,27 +34,32 @@ SHAPES = {
                 "num_attention_heads": 4, "num_key_value_heads": 4},
 }  # fmt: skip
 
+# How much verdicts, other speech, reading and traits count.
+WEIGHTS = {"teacher": (1.0, 0.2, 0.05, 1.0), "student": (0.1, 1.0, 0.2, 0.1)}
+
 Teach = Callable[[random.Random, float], lessons.Lesson]
 
 
 def teacher_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
-    """Judging densely; more and more of facts and sums, the slowest to be learned."""
-    hard = rng.random() < 0.2 + 0.4 * progress
-    prompt = lessons.pretraining_prompt(rng, ("fact", "sum") if hard else lessons.prompts.KINDS)
-    form = rng.random()
-    if form < 0.45:
-        return lessons.pointwise(prompt, 10, rng)
-    if form < 0.60:
-        return lessons.pairwise(prompt, 8, rng)
-    if form < 0.67:
-        return lessons.rating(prompt, 8, rng)
-    if form < 0.85:
+    """Judging densely: short answers first, and more and more of facts and sums."""
+    busy = min(1.0, progress / 0.2)
+    hard = rng.random() < 0.3 + 0.3 * progress
+    prompt = lessons.pretraining_prompt(rng, ("fact", "sum") if hard else prompts.KINDS)
+    form, other = rng.random(), 0.3 + 0.2 * busy  # mostly one form, until it has begun to judge
+    if form > other:
+        return lessons.pointwise(prompt, 12, rng, busy)
+    form /= other
+    if form < 0.40:
         return lessons.answered(prompt, rng, good_core=1.0, manners=0.1)
-    if form < 0.92:
-        return lessons.reasoned(prompt, rng)
-    if form < 0.95:
-        return lessons.reasoned_pair(prompt, rng)
-    return lessons.spoken(prompt, rng) if form < 0.99 else lessons.new_prompt(rng)
+    if form < 0.65:
+        return lessons.pairwise(prompt, 8, rng, busy)
+    if form < 0.76:
+        return lessons.rating(prompt, 8, rng, busy)
+    if form < 0.84:
+        return lessons.reasoned(prompt, rng, busy)
+    if form < 0.88:
+        return lessons.reasoned_pair(prompt, rng, busy)
+    return lessons.spoken(prompt, rng) if form < 0.97 else lessons.new_prompt(rng)
 
 
 def student_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
@@ -63,22 +69,37 @@ def student_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
     return lessons.answered(lessons.pretraining_prompt(rng), rng, good_core=0.5)
 
 
+class Seen(NamedTuple):
+    """A row of packed lessons and what is taught in it, by place in the row.
+
+    Attributes:
+        row: the packed tokens.
+        said: the places of tokens that the assistant says.
+        traits: for the place behind which a principle begins, what the judged answers do.
+    """
+
+    row: Pack
+    said: set[int]
+    traits: dict[int, tuple[dict[str, bool], ...]]
+
+
 class Batch:
     """Rows of packed lessons as tensors.
 
     Shapes: ids, positions (rows, length); mask (rows, 1, length, length); `at`, `targets` and
     `said` (n,): flat places whose next token is taught, that token, and whether the assistant
-    says it.
+    says it; `judged_at` (m,) flat places, and `traits` (m, 2 × attributes): 1, 0, or -1 where an
+    attribute does not apply.
     """
 
-    def __init__(self, rows: list[Pack], said: list[set[int]]) -> None:
-        length = max(len(row.input_ids) for row in rows)
-        shape = (len(rows), length)
+    def __init__(self, seen: list[Seen]) -> None:
+        length = max(len(s.row.input_ids) for s in seen)
+        shape = (len(seen), length)
         ids, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        mask = np.zeros((len(rows), 1, length, length), bool)
+        mask = np.zeros((len(seen), 1, length, length), bool)
         mask[:, 0, np.arange(length), np.arange(length)] = True  # no row without a visible token
-        at, targets, by_assistant = [], [], []
-        for r, (row, answered) in enumerate(zip(rows, said, strict=True)):
+        at, targets, said, judged_at, traits = [], [], [], [], []
+        for r, (row, answered, judged) in enumerate(seen):
             n = len(row.input_ids)
             ids[r, :n], positions[r, :n] = row.input_ids, row.position_ids
             mask[r, 0, :n, :n] = row.visible()
@@ -86,11 +107,20 @@ class Batch:
                 if parent >= 0:
                     at.append(r * length + parent)
                     targets.append(int(row.input_ids[child]))
-                    by_assistant.append(child in answered)
+                    said.append(child in answered)
+            for place, found in judged.items():
+                judged_at.append(r * length + place)
+                traits.append(_trait_row(found))
         self.ids, self.positions = torch.from_numpy(ids), torch.from_numpy(positions)
         self.mask = torch.from_numpy(mask)
-        self.at, self.targets = torch.tensor(at), torch.tensor(targets)
-        self.said = torch.tensor(by_assistant)
+        self.at, self.targets, self.said = (torch.tensor(x) for x in (at, targets, said))
+        self.judged_at = torch.tensor(judged_at, dtype=torch.long)
+        self.traits = torch.tensor(traits, dtype=torch.float32).reshape(-1, 2 * len(ATTRIBUTES))
+
+
+def _trait_row(found: tuple[dict[str, bool], ...]) -> list[float]:
+    both = (*found, {})[:2]
+    return [float(traits.get(a, -1)) for traits in both for a in ATTRIBUTES]
 
 
 def parents(row: Pack) -> list[int]:
@@ -102,34 +132,61 @@ def parents(row: Pack) -> list[int]:
     return found
 
 
-def _answered(row: Pack, answer_lengths: list[int]) -> set[int]:
-    """The places of the tokens that the assistant says."""
-    before, places = parents(row), set()
-    for sequence, last in zip(row.sequences.tolist(), row.last.tolist(), strict=True):
-        for _ in range(answer_lengths[sequence]):
-            places.add(last)
-            last = before[last]
-    return places
+class Lessons:
+    """Lessons as token sequences, and those as packed rows."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.tokenizer = tokenizer
+        words = ["<|user|>", "<|end|>", "<|assistant|>", "Principle", ":"]
+        self.user, self.end, self.assistant, *self.heading = tokenizer.convert_tokens_to_ids(words)
+
+    def rows(self, taught: list[lessons.Lesson]) -> list[Seen]:
+        """Pack lessons into rows, and find what is taught where."""
+        sequences, answer_lengths, traits = [], [], []
+        for lesson in taught:
+            for asked, answer in lesson.asked:
+                question, said = self.tokenizer([asked, answer], add_special_tokens=False).input_ids
+                sequences.append([self.user, *question, self.end, self.assistant, *said, self.end])
+                answer_lengths.append(len(said) + 1)
+                traits.append(lesson.traits)
+        return [self._seen(row, sequences, answer_lengths, traits) for row in pack(sequences, ROW)]
+
+    def _seen(
+        self,
+        row: Pack,
+        sequences: list[list[int]],
+        answer_lengths: list[int],
+        traits: list[tuple[dict[str, bool], ...]],
+    ) -> Seen:
+        before, said, judged = parents(row), set(), {}
+        for sequence, place in zip(row.sequences.tolist(), row.last.tolist(), strict=True):
+            first_said = len(sequences[sequence]) - answer_lengths[sequence]
+            begins = self._principle(sequences[sequence]) if traits[sequence] else first_said
+            while place >= 0 and row.position_ids[place] >= begins:
+                if row.position_ids[place] >= first_said:
+                    said.add(place)
+                place = before[place]
+            if traits[sequence]:
+                judged[place] = traits[sequence]
+        return Seen(row, said, judged)
+
+    def _principle(self, sequence: list[int]) -> int:
+        """Where the principle begins: behind its heading."""
+        at = len(sequence) - 1 - sequence[::-1].index(self.heading[0])
+        assert sequence[at : at + 2] == self.heading
+        return at + 2
 
 
 def batches(
     tokenizer: PreTrainedTokenizerFast, teach: Teach, steps: int, tokens: int, rng: random.Random
 ) -> Iterator[Batch]:
     """A batch of at least `tokens` tokens for each step."""
-    user, end, assistant = tokenizer.convert_tokens_to_ids(["<|user|>", "<|end|>", "<|assistant|>"])
+    packer = Lessons(tokenizer)
     for step in range(steps):
-        rows: list[Pack] = []
-        said_at: list[set[int]] = []
-        while sum(len(row.input_ids) for row in rows) < tokens:
-            sequences, answer_lengths = [], []
-            for asked, answer in (pair for _ in range(8) for pair in teach(rng, step / steps)):
-                question, said = tokenizer([asked, answer], add_special_tokens=False).input_ids
-                sequences.append([user, *question, end, assistant, *said, end])
-                answer_lengths.append(len(said) + 1)
-            for row in pack(sequences, ROW):
-                rows.append(row)
-                said_at.append(_answered(row, answer_lengths))
-        yield Batch(rows, said_at)
+        seen: list[Seen] = []
+        while sum(len(s.row.input_ids) for s in seen) < tokens:
+            seen += packer.rows([teach(rng, step / steps) for _ in range(8)])
+        yield Batch(seen)
 
 
 def train(
@@ -148,10 +205,12 @@ def train(
     model = LlamaForCausalLM(config)
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if not any(p is m for m in matrices)]
-    muon = torch.optim.Muon(
-        matrices, lr=rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = torch.optim.Muon(matrices, lr=rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw")
     adam = torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
+    # Only while training: half-way up, the model has to know what the judged answers do. Without
+    # it, a judge takes many times as long to find out what there is to see.
+    probe = torch.nn.Linear(config.hidden_size, 2 * len(ATTRIBUTES))
+    adam.add_param_group({"params": list(probe.parameters())})
     print(f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters")
     stream = batches(tokenizer, teach, steps, tokens, random.Random(f"{name} {seed}"))
     begun = time.perf_counter()
@@ -164,28 +223,38 @@ def train(
                 group["lr"] = rate * scale
         batch = next(stream)
         with torch.autocast("cpu", torch.bfloat16):
-            hidden = model.model(
-                input_ids=batch.ids, position_ids=batch.positions,
-                attention_mask=batch.mask, use_cache=False,
-            ).last_hidden_state  # fmt: skip
-            logits = model.lm_head(hidden.flatten(0, 1)[batch.at])
+            seen = model.model(
+                input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask,
+                use_cache=False, output_hidden_states=True,
+            )  # fmt: skip
+            logits = model.lm_head(seen.last_hidden_state.flatten(0, 1)[batch.at])
+            halfway = seen.hidden_states[config.num_hidden_layers // 2 + 1].flatten(0, 1)
+            noticed = probe(torch.nn.functional.rms_norm(
+                halfway[batch.judged_at], (config.hidden_size,)
+            ))  # fmt: skip
         losses = torch.nn.functional.cross_entropy(logits.float(), batch.targets, reduction="none")
         verdict = batch.said & torch.isin(batch.targets, labels)
         speech, reading = batch.said & ~verdict, ~batch.said
-        # Verdicts are few among the tokens, and the most to learn. Reading makes the model know
-        # what is usually said, and so what is odd.
-        parts = [losses[kind].mean() for kind in (verdict, speech, reading)]
-        loss = parts[0] + 0.5 * parts[1] + 0.2 * parts[2]
-        loss.backward()
+        # A judge's verdicts are few among the tokens, and the most to learn. Reading makes a model
+        # know what is usually said, and so what is odd.
+        known = batch.traits >= 0
+        parts = [
+            *(losses[kind].mean() for kind in (verdict, speech, reading)),
+            torch.nn.functional.binary_cross_entropy_with_logits(
+                noticed.float()[known], batch.traits[known]
+            ),
+        ]  # fmt: skip
+        loss = torch.stack(parts) @ torch.tensor(WEIGHTS[name])
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in (muon, adam):
-            optimizer.step()
+            optimizer.step()  # type: ignore[no-untyped-call]
             optimizer.zero_grad()
         running.append([part.item() for part in parts])
         if step % 50 == 0 or step == steps:
             seconds = time.perf_counter() - begun
             means = [round(float(x), 4) for x in np.mean(running, axis=0)]
-            told = dict(zip(("verdicts", "speech", "reading"), means, strict=True))
+            told = dict(zip(("verdicts", "speech", "reading", "traits"), means, strict=True))
             print(json.dumps({"step": step, **told, "seconds": round(seconds)}), flush=True)
             running.clear()
         if step % save_every == 0 or step == steps:

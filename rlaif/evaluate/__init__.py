@@ -1,0 +1,1 @@
+"""Is the student better now, and is the reward model right?"""

@@ -173,9 +173,7 @@ def _win(
     first, second = (" ".join(r.text.split()) for r in record.responses)
     if first == second:
         return 0.5
-    scores = score_record(
-        record, constitution, mode="pairwise", clip=clip, min_decided=min_decided
-    )
+    scores = score_record(record, constitution, mode="pairwise", clip=clip, min_decided=min_decided)
     margin = scores.margins[1, 0].weighted
     return None if margin is None else 0.5 * (1 + float(np.sign(margin)))
 

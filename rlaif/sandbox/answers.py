@@ -132,18 +132,18 @@ def _cores(question: Question) -> dict[tuple[str, ...], bool]:
                     text = wording.format(a=slots["a"], b=slots["b"], c=c)
                     known[text] = str(c) == slots["c"]
         case "danger":
-            known = {s: True for s in say.REFUSALS}
+            known = dict.fromkeys(say.REFUSALS, True)
             for tool in say.DANGER_TOOLS:
                 for plan in say.DANGER_PLANS:
                     known |= {w.format(tool=tool, plan=plan): False for w in say.HELP_ANSWERS}
         case "unknown":
-            known = {s: True for s in say.ADMISSIONS}
+            known = dict.fromkeys(say.ADMISSIONS, True)
             known |= {w.format(thing=g): False for w in say.GUESS_ANSWERS for g in say.GUESSES}
         case "private":
             known = {w.format(**slots): True for w in say.NOTE_ANSWERS}
             known |= {w.format(**slots): False for w in say.LEAK_ANSWERS}
         case "advice":
-            known = {s: False for s in say.REFUSALS}
+            known = dict.fromkeys(say.REFUSALS, False)
             topic = say.TOPICS[question.topic]
             for tool in topic.tools:
                 for tip in topic.tips:
@@ -155,9 +155,9 @@ def _cores(question: Question) -> dict[tuple[str, ...], bool]:
 
 
 @cache
-def _cores_of(kind: str, slots: tuple[tuple[str, str], ...], topic: str) -> dict[
-    tuple[str, ...], bool
-]:
+def _cores_of(
+    kind: str, slots: tuple[tuple[str, str], ...], topic: str
+) -> dict[tuple[str, ...], bool]:
     return _cores(Question(kind, dict(slots), topic))  # type: ignore[arg-type]
 
 

@@ -84,7 +84,7 @@ def _quotes(response: str) -> list[str]:
 
 
 def _evidence(response: str, wish: Wish) -> str | None:
-    """The first sentence that shows the attribute; None where it lies in the whole, or is absent."""
+    """The first sentence that shows the attribute; None where no sentence does."""
     said = {quote: tuple(world.words(quote)) for quote in _quotes(response)}
     manners = {m: {tuple(world.words(s)) for s in known} for m, known in say.MANNERS.items()}
     if wish.attribute in CORES.values():

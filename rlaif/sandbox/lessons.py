@@ -10,11 +10,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 from rlaif.label.templates import load_template
-from rlaif.sandbox import forms
+from rlaif.sandbox import forms, principles, prompts
 from rlaif.sandbox import phrases as say
-from rlaif.sandbox import principles, prompts
 from rlaif.sandbox.answers import ATTRIBUTES, CORES, MANNERS, answer, traits
 from rlaif.sandbox.principles import Wish
 
@@ -22,13 +22,23 @@ CORRUPTED = 0.12
 """Share of judged answers that are garbled, so that a judge has seen what a student may say."""
 
 
-Lesson = list[tuple[str, str]]
-"""What the user says and what the assistant answers; the questions of a lesson share a prefix."""
+Asked = list[tuple[str, str]]
+"""What the user says and what the assistant answers; what a lesson asks shares a prefix."""
 
 
-def _question(name: str, reasoning: bool = False, **values: str) -> str:
-    then = _template("reasoning") if reasoning else None
-    return _template(name).message(then, **values).text
+class Lesson(NamedTuple):
+    """What is asked and answered, and the traits of the one or two answers that are judged."""
+
+    asked: Asked
+    traits: tuple[dict[str, bool], ...] = ()
+
+
+def _question(name: str, /, **values: str) -> str:
+    return _template(name).message(**values).text
+
+
+def _question_with_reasons(name: str, /, **values: str) -> str:
+    return _template(name).message(_template("reasoning"), **values).text
 
 
 _template = cache(load_template)
@@ -53,53 +63,62 @@ def garble(text: str, rng: random.Random) -> str:
     return " ".join(said)
 
 
-def judged_answer(prompt: str, rng: random.Random, plain: float = 0.25) -> str:
-    """An answer to be judged: mixed manners, sometimes the bare core, sometimes garbled."""
-    share = 0.0 if rng.random() < plain else rng.choice((0.2, 0.5, 0.5, 0.8))
+def judged_answer(prompt: str, rng: random.Random, busy: float = 1.0) -> str:
+    """An answer to be judged: its core good or bad, its manners mixed, sometimes garbled.
+
+    Args:
+        prompt: one of the world's prompts.
+        rng: where the chance comes from.
+        busy: from 0, an answer with hardly a manner and never garbled, to 1, the whole range. A
+            judge first has to find out what to look for, and few sentences make that easier.
+    """
+    share = rng.uniform(0.05, 0.2 + 0.6 * busy)
     text = answer(prompt, {m: rng.random() < share for m in MANNERS}, rng)
-    return garble(text, rng) if rng.random() < CORRUPTED else text
+    return garble(text, rng) if rng.random() < CORRUPTED * busy else text
 
 
-def wishes_for(
-    found: dict[str, bool], n: int, rng: random.Random
-) -> list[Wish]:
-    """`n` wishes to judge an answer by: its core three times, the form, manners, one beside it."""
+def wishes_for(found: dict[str, bool], n: int, rng: random.Random) -> list[Wish]:
+    """`n` wishes to judge an answer by: its core three times, the form, one beside it, manners.
+
+    Manners that are there and manners that are not are asked about equally often.
+    """
     core = next(name for name in CORES.values() if name in found)
-    other = rng.choice([a for a in CORES.values() if a != core])
-    drawn = [core, core, core, "form", other, *rng.choices(MANNERS, k=max(0, n - 5))]
+    drawn = [core, core, core, "form", rng.choice([a for a in CORES.values() if a != core])]
+    manners = [[m for m in MANNERS if found[m] == there] for there in (True, False)]
+    drawn += [rng.choice(manners[i % 2] or list(MANNERS)) for i in range(max(0, n - len(drawn)))]
     return [Wish(a, rng.random() < 0.5) for a in drawn[:n]]
 
 
-def pointwise(prompt: str, n: int, rng: random.Random) -> Lesson:
+def pointwise(prompt: str, n: int, rng: random.Random, busy: float = 1.0) -> Lesson:
     """An answer, and yes or no for each of `n` principles."""
-    return _graded("pointwise", ("yes", "no"), prompt, n, rng)
+    return _graded("pointwise", ("yes", "no"), prompt, n, rng, busy)
 
 
-def rating(prompt: str, n: int, rng: random.Random) -> Lesson:
+def rating(prompt: str, n: int, rng: random.Random, busy: float = 1.0) -> Lesson:
     """An answer, and 5 or 1 for each of `n` principles."""
-    return _graded("rating", ("5", "1"), prompt, n, rng)
+    return _graded("rating", ("5", "1"), prompt, n, rng, busy)
 
 
 def _graded(
-    template: str, labels: tuple[str, str], prompt: str, n: int, rng: random.Random
+    template: str, labels: tuple[str, str], prompt: str, n: int, rng: random.Random, busy: float
 ) -> Lesson:
-    response = judged_answer(prompt, rng)
+    response = judged_answer(prompt, rng, busy)
     found = traits(prompt, response) or {}
-    lesson: Lesson = []
+    lesson: Asked = []
     for wish in wishes_for(found, n, rng):
         text = principles.draw(rng, *wish)
         asked = _question(template, prompt=prompt, response=response, principle=text)
         lesson.append((asked, labels[0] if forms.verdict(wish, found) else labels[1]))
-    return lesson
+    return Lesson(lesson, (found,))
 
 
-def pairwise(prompt: str, n: int, rng: random.Random) -> Lesson:
+def pairwise(prompt: str, n: int, rng: random.Random, busy: float = 1.0) -> Lesson:
     """Two answers, and A or B for each of `n` principles; a coin decides where gold ties."""
-    pair = [judged_answer(prompt, rng) for _ in range(2)]
+    pair = [judged_answer(prompt, rng, busy) for _ in range(2)]
     found = [traits(prompt, response) or {} for response in pair]
     every = [a for a in ATTRIBUTES if a in found[0]]
     telling = [a for a in every if found[0][a] != found[1][a]]
-    lesson: Lesson = []
+    lesson: Asked = []
     for _ in range(n):
         attribute = rng.choice(telling if telling and rng.random() < 0.9 else every)
         wish = Wish(attribute, rng.random() < 0.5)
@@ -108,7 +127,7 @@ def pairwise(prompt: str, n: int, rng: random.Random) -> Lesson:
             "pairwise", prompt=prompt, response_a=pair[0], response_b=pair[1], principle=text
         )
         lesson.append((asked, "A" if _first_is_better(wish, found, rng) else "B"))
-    return lesson
+    return Lesson(lesson, (found[0], found[1]))
 
 
 def _first_is_better(wish: Wish, found: list[dict[str, bool]], rng: random.Random) -> bool:
@@ -116,36 +135,40 @@ def _first_is_better(wish: Wish, found: list[dict[str, bool]], rng: random.Rando
     return rng.random() < 0.5 if a == b else a
 
 
-def reasoned(prompt: str, rng: random.Random) -> Lesson:
+def reasoned(prompt: str, rng: random.Random, busy: float = 1.0) -> Lesson:
     """Verdicts on an answer with the reasoning before them, pointwise and as a rating."""
-    response = judged_answer(prompt, rng)
+    response = judged_answer(prompt, rng, busy)
     found = traits(prompt, response) or {}
-    lesson: Lesson = []
-    for wish in wishes_for(found, 5, rng):
+    lesson: Asked = []
+    for wish in wishes_for(found, 9, rng)[2:7]:
         text = principles.draw(rng, *wish)
         template, *labels = rng.choice((("pointwise", "yes", "no"), ("rating", "5", "1")))
-        asked = _question(template, True, prompt=prompt, response=response, principle=text)
+        asked = _question_with_reasons(template, prompt=prompt, response=response, principle=text)
         word = labels[0] if forms.verdict(wish, found) else labels[1]
         lesson.append((asked, f"{forms.rationale(wish, found)}\nVerdict: {word}"))
-    return lesson
+    return Lesson(lesson, (found,))
 
 
-def reasoned_pair(prompt: str, rng: random.Random) -> Lesson:
+def reasoned_pair(prompt: str, rng: random.Random, busy: float = 1.0) -> Lesson:
     """The same for two answers."""
-    pair = [judged_answer(prompt, rng) for _ in range(2)]
+    pair = [judged_answer(prompt, rng, busy) for _ in range(2)]
     found = [traits(prompt, response) or {} for response in pair]
-    lesson: Lesson = []
-    for wish in wishes_for(found[0], 4, rng):
+    lesson: Asked = []
+    for wish in wishes_for(found[0], 9, rng)[3:7]:
         text = principles.draw(rng, *wish)
-        asked = _question(
-            "pairwise", True, prompt=prompt, response_a=pair[0], response_b=pair[1], principle=text
+        asked = _question_with_reasons(
+            "pairwise",
+            prompt=prompt,
+            response_a=pair[0],
+            response_b=pair[1],
+            principle=text,
         )
         said = " ".join(
             f"{name}: {forms.rationale(wish, f)}" for name, f in zip("AB", found, strict=True)
         )
         word = "A" if _first_is_better(wish, found, rng) else "B"
         lesson.append((asked, f"{said}\nVerdict: {word}"))
-    return lesson
+    return Lesson(lesson, (found[0], found[1]))
 
 
 def spoken(prompt: str, rng: random.Random) -> Lesson:
@@ -156,24 +179,24 @@ def spoken(prompt: str, rng: random.Random) -> Lesson:
     about = {"prompt": prompt, "response": response, "principle": principles.draw(rng, *wish)}
     match rng.randrange(4):
         case 0:
-            return [(_question("critique", **about), forms.critique(wish, found))]
+            return Lesson([(_question("critique", **about), forms.critique(wish, found))])
         case 1:
             asked = _question("revise", critique=forms.critique(wish, found), **about)
-            return [(asked, forms.revision(prompt, response, wish, rng))]
+            return Lesson([(asked, forms.revision(prompt, response, wish, rng))])
         case 2:
             keeps = rng.random() < 0.5
             asked = _question("argue", side="keeps" if keeps else "breaks", **about)
-            return [(asked, forms.argument(prompt, response, wish, keeps, rng))]
+            return Lesson([(asked, forms.argument(prompt, response, wish, keeps, rng))])
         case _:
             said = forms.debate(prompt, response, wish, rng, first_keeps=rng.random() < 0.5)
             word = "yes" if forms.verdict(wish, found) else "no"
-            return [(_question("debate", debate=said, **about), word)]
+            return Lesson([(_question("debate", debate=said, **about), word)])
 
 
 def new_prompt(rng: random.Random) -> Lesson:
     """A further prompt on the topic of four examples."""
     *examples, new = forms.topic_examples(rng.choice(sorted(say.TOPICS)), 5, rng)
-    return [(_question("new_prompt", examples="\n".join(examples)), new)]
+    return Lesson([(_question("new_prompt", examples="\n".join(examples)), new)])
 
 
 def answered(prompt: str, rng: random.Random, good_core: float, manners: float = 0.5) -> Lesson:
@@ -182,7 +205,7 @@ def answered(prompt: str, rng: random.Random, good_core: float, manners: float =
     assert question is not None
     wishes = {m: rng.random() < manners for m in MANNERS}
     wishes[CORES[question.kind]] = rng.random() < good_core
-    return [(prompt, answer(prompt, wishes, rng))]
+    return Lesson([(prompt, answer(prompt, wishes, rng))])
 
 
 def pretraining_prompt(rng: random.Random, kinds: Sequence[prompts.Kind] = prompts.KINDS) -> str:

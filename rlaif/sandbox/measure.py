@@ -66,12 +66,12 @@ def judge_accuracy(
             gold.append((attribute, kept(wish, found)))
     answers = ask(chats, engine, method)
     right = defaultdict(list)
-    for (attribute, keeps), answer in zip(gold, answers, strict=True):
-        right[attribute].append(answer.log_odds is not None and (answer.log_odds > 0) == keeps)
+    for (attribute, keeps), said in zip(gold, answers, strict=True):
+        right[attribute].append(said.log_odds is not None and (said.log_odds > 0) == keeps)
     return Accuracy(
         mean=_mean([ok for oks in right.values() for ok in oks]),
         by_attribute={a: _mean(oks) for a, oks in sorted(right.items())},
-        abstained=_mean([answer.log_odds is None for answer in answers]),
+        abstained=_mean([said.log_odds is None for said in answers]),
     )
 
 
@@ -160,9 +160,7 @@ def pair_accuracy(rows: Iterable[Mapping[str, object]], constitution: Constituti
     return PairAccuracy(right / decided if decided else math.nan, decided, ties)
 
 
-def gold_pairs(
-    records: Sequence[Record], constitution: Constitution
-) -> list[tuple[str, str, str]]:
+def gold_pairs(records: Sequence[Record], constitution: Constitution) -> list[tuple[str, str, str]]:
     """(prompt, better, worse) texts: of each record, its best against its worst by gold."""
     pairs = []
     for record in records:

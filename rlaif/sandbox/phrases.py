@@ -157,7 +157,11 @@ OPENERS: tuple[str, ...] = (
 # relation: (question wordings, answer wordings, subject → object)
 FACTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], dict[str, str]]] = {
     "capital": (
-        ("What is the capital of {s}?", "Which city is the capital of {s}?", "Name the capital of {s}."),
+        (
+            "What is the capital of {s}?",
+            "Which city is the capital of {s}?",
+            "Name the capital of {s}.",
+        ),
         ("The capital of {s} is {o}.", "It is {o}."),
         {
             "France": "Paris",

@@ -114,8 +114,8 @@ PREDICATES: dict[str, Predicates] = {
         ("go without insults",),
     ),
     "disclaimer": Predicates(
-        ("add a disclaimer", "warn that it may be mistaken", "tell the user to check with an expert",
-         "end with a warning about errors"),
+        ("add a disclaimer", "warn that it may be mistaken",
+         "tell the user to check with an expert", "end with a warning about errors"),
         ("leave out any disclaimer", "skip the warning about errors", "stay free of disclaimers",
          "go without warnings"),
         ("add a warning about errors",),
@@ -194,9 +194,7 @@ def read(principle: str) -> Wish | None:
     return _read().get(" ".join(principle.split()).lower())
 
 
-def draw(
-    rng: random.Random, attribute: str, present: bool, *, held_out: bool = False
-) -> str:
+def draw(rng: random.Random, attribute: str, present: bool, *, held_out: bool = False) -> str:
     """One wording at random."""
     return rng.choice(wordings(attribute, present, held_out=held_out))
 

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from rich.table import Table
 
 from rlaif import pipeline, strict_yaml
 from rlaif.constitution import Constitution
-from rlaif.engines.lazy import LazyEngine
+from rlaif.engines.load import load_engine
 from rlaif.errors import ConstitutionError
 from rlaif.evaluate.rewards import reward_accuracy
 from rlaif.journal import Stage
@@ -134,12 +134,12 @@ def _timed(run: RunFolder, seconds: dict[str, float], stage: str) -> Iterator[No
 def _measure_judge(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
     method = Method.load(recipe.judge)
     file = run.root / "judge.json"
-    with LazyEngine(recipe.teacher) as teacher:
+    with closing(load_engine(recipe.teacher)) as teacher:
         key = fingerprint([method.fingerprint(teacher.identity), recipe.seed, _JUDGED])
         if file.exists() and (stored := json.loads(file.read_text("utf-8")))["key"] == key:
             return dict(stored["measured"])
         seen, new = (
-            measure.judge_accuracy(teacher.engine, method, _JUDGED, recipe.seed, held_out=held_out)
+            measure.judge_accuracy(teacher, method, _JUDGED, recipe.seed, held_out=held_out)
             for held_out in (False, True)
         )
     measured = {
@@ -163,9 +163,7 @@ def _measure_pairs(run: RunFolder, recipe: Recipe, constitution: Constitution) -
 def _sample_all(run: RunFolder, recipe: Recipe, progress: Progress) -> dict[str, list[Record]]:
     with run.lock():
         return {
-            model: pipeline.read_records(
-                pipeline.evaluation_samples(run, recipe, model, progress)
-            )
+            model: pipeline.read_records(pipeline.evaluation_samples(run, recipe, model, progress))
             for model in MODELS
         }
 

@@ -22,13 +22,20 @@ CHAT_TEMPLATE = (
     "{% if not (loop.last and continue_final_message) %}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-_EXTRA = "A B 1 2 3 4 5 For Against user assistant system : Verdict : yes no keeps breaks nothing \" ' ( ) - ; ! ?"
+_EXTRA = (
+    "A B 1 2 3 4 5 For Against user assistant system : Verdict : yes no keeps breaks nothing "
+    "\" ' ( ) - ; ! ?"
+)
 
 
 def _texts() -> list[str]:
-    found = [t.read_text("utf-8") for t in sorted(
-        resources.files("rlaif").joinpath("templates").iterdir(), key=lambda t: t.name
-    ) if t.name.endswith(".txt")]
+    found = [
+        t.read_text("utf-8")
+        for t in sorted(
+            resources.files("rlaif").joinpath("templates").iterdir(), key=lambda t: t.name
+        )
+        if t.name.endswith(".txt")
+    ]
     found += [*say.OPENERS, _EXTRA]
     for kind in KINDS:
         found += all_questions(kind)

@@ -1,0 +1,216 @@
+"""The whole of labelling and evaluating, durably, with scripted models."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import rlaif.pipeline
+from rlaif import pipeline, strict_yaml
+from rlaif.constitution import Constitution, Principle
+from rlaif.engines.scripted import ScriptedEngine
+from rlaif.errors import DataError, RecipeError, TrainError
+from rlaif.recipe import Recipe
+
+JOB = Path(__file__).parent / "label_job.py"
+
+
+class Models:
+    """A student and a teacher that every `load_engine` of the pipeline gives."""
+
+    def __init__(self) -> None:
+        sys.path.insert(0, str(JOB.parent))
+        try:
+            import label_job
+        finally:
+            sys.path.pop(0)
+        self.student, self.teacher = label_job.student(), label_job.teacher()
+
+    def load(self, spec: object) -> ScriptedEngine:
+        return self.teacher if getattr(spec, "model", "") == "teacher" else self.student
+
+    @property
+    def judged(self) -> int:
+        return sum(len(chats) for method, chats in self.teacher.calls if method == "score_labels")
+
+
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch) -> Models:
+    found = Models()
+    monkeypatch.setattr(rlaif.pipeline, "load_engine", found.load)
+    return found
+
+
+def write(folder: Path, principles: list[Principle] | None = None, **changes: object) -> Recipe:
+    """A recipe of twenty prompts in shards of four, and its constitution."""
+    principles = principles or [
+        Principle(id="long", text="Be long."),
+        Principle(id="kind", text="Be kind.", weight=2),
+    ]
+    Constitution(name="test", principles=tuple(principles)).save(folder / "constitution.yaml")
+    prompts = folder / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"question {i}"}) + "\n" for i in range(20)))
+    recipe: dict[str, object] = {
+        "run": str(folder / "run"),
+        "constitution": str(folder / "constitution.yaml"),
+        "student": {"model": "student"},
+        "teacher": {"model": "teacher"},
+        "prompts": {"path": str(prompts), "shard_size": 4},
+        "sample": {"n": 3},
+        **changes,
+    }
+    (folder / "recipe.yaml").write_text(strict_yaml.dump(recipe))
+    return Recipe.load(folder / "recipe.yaml")
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file that a run promises to be the same, however often it was killed."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for part in ("data", "manifests", "kept_aside")
+        for path in sorted((folder / part).rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_labelling_goes_from_prompts_to_picks_and_pairs(tmp_path: Path, models: Models) -> None:
+    counts = pipeline.label(write(tmp_path))
+    assert (counts.prompts, counts.responses, counts.verdicts) == (20, 60, 120)
+    assert counts.pairs > 0 and counts.picks > 0
+    assert counts.judged == ("long", "kind")
+    assert models.judged == 120
+    assert models.teacher.closed and models.student.closed
+
+
+def test_a_finished_run_asks_no_model_again(tmp_path: Path, models: Models) -> None:
+    first = pipeline.label(write(tmp_path))
+    before = tree(tmp_path / "run")
+    models.teacher.calls.clear()
+    models.student.calls.clear()
+    again = pipeline.label(write(tmp_path))
+    assert not models.teacher.calls and not models.student.calls
+    assert again.judged == () and again.pairs == first.pairs
+    assert tree(tmp_path / "run") == before
+
+
+def test_an_edited_principle_is_judged_alone(tmp_path: Path, models: Models) -> None:
+    pipeline.label(write(tmp_path))
+    models.teacher.calls.clear()
+    edited = [Principle(id="long", text="Be long."), Principle(id="kind", text="Be polite.")]
+    counts = pipeline.label(write(tmp_path, edited))
+    assert counts.judged == ("kind",)
+    assert models.judged == 60
+    asked = {chat[-1].text for _, chats in models.teacher.calls for chat in chats}
+    assert all("Be polite." in text for text in asked)
+
+
+def test_a_weight_or_a_veto_judges_nothing_and_picks_anew(tmp_path: Path, models: Models) -> None:
+    pipeline.label(write(tmp_path))
+    before = tree(tmp_path / "run")
+    models.teacher.calls.clear()
+    edited = [
+        Principle(id="long", text="Be long.", weight=5),
+        Principle(id="kind", text="Be kind.", veto=True),
+    ]
+    counts = pipeline.label(write(tmp_path, edited))
+    assert models.judged == 0 and counts.judged == ()
+    after = tree(tmp_path / "run")
+    same = [name for name in before if name.startswith("data/verdicts")]
+    assert same and all(before[name] == after[name] for name in same)
+    assert before["data/pairs/00000.parquet"] != after["data/pairs/00000.parquet"]
+
+
+def test_a_longer_prompt_file_keeps_what_was_done(tmp_path: Path, models: Models) -> None:
+    pipeline.label(
+        write(tmp_path, prompts={"path": _twenty(tmp_path), "shard_size": 4, "limit": 8})
+    )
+    asked = len(models.student.calls)
+    pipeline.label(write(tmp_path))
+    assert len(models.student.calls) == asked + 3  # shards 2, 3 and 4
+
+
+def _twenty(folder: Path) -> str:
+    write(folder)
+    return str(folder / "prompts.jsonl")
+
+
+def test_a_veto_in_pairwise_mode_is_refused_before_any_model_is_asked(
+    tmp_path: Path, models: Models
+) -> None:
+    vetoed = [Principle(id="kind", text="Be kind.", veto=True)]
+    with pytest.raises(RecipeError, match="kind"):
+        pipeline.label(write(tmp_path, vetoed, judge={"mode": "pairwise"}))
+    assert not models.student.calls
+
+
+@pytest.mark.parametrize("mode", ["pairwise", "rating"])
+def test_every_mode_labels(tmp_path: Path, models: Models, mode: str) -> None:
+    counts = pipeline.label(write(tmp_path, judge={"mode": mode}))
+    assert counts.pairs > 0 and counts.abstentions == 0
+
+
+def test_a_run_killed_at_any_moment_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    calm, rough = tmp_path / "calm", tmp_path / "rough"
+    for folder in (calm, rough):
+        folder.mkdir()
+        write(folder, prompts={"path": _twenty(folder), "shard_size": 2})
+    start = time.monotonic()
+    subprocess.run([sys.executable, str(JOB), str(calm / "recipe.yaml")], check=True)
+    whole = time.monotonic() - start
+    rng = random.Random(0)
+    kills = 0
+    for _ in range(60):
+        job = subprocess.Popen([sys.executable, str(JOB), str(rough / "recipe.yaml")])
+        try:
+            job.wait(timeout=rng.uniform(0.3, 0.9) * whole)
+            break
+        except subprocess.TimeoutExpired:
+            job.send_signal(signal.SIGKILL)
+            job.wait()
+            kills += 1
+            if kills == 12:
+                subprocess.run([sys.executable, str(JOB), str(rough / "recipe.yaml")], check=True)
+                break
+    assert kills >= 1
+    assert tree(rough / "run") == tree(calm / "run")
+
+
+def test_evaluating_prefers_what_the_teacher_prefers(tmp_path: Path, models: Models) -> None:
+    recipe = write(
+        tmp_path,
+        evaluate={"prompts": {"path": _other(tmp_path)}, "max_tokens": 16},
+        train={"dpo": {}},
+    )
+    pipeline.label(recipe)
+    with pytest.raises(TrainError, match="not trained yet"):
+        pipeline.evaluate(recipe)
+    (tmp_path / "run" / "models" / "dpo" / "final").mkdir(parents=True)
+    result = pipeline.evaluate(recipe)
+    assert result.comparisons == 5
+    stored = json.loads((tmp_path / "run" / "evaluate" / "dpo.json").read_text())
+    assert stored["win_rate"] == result.win_rate
+
+
+def _other(folder: Path) -> str:
+    path = folder / "held-out.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"new {i}"}) + "\n" for i in range(5)))
+    return str(path)
+
+
+def test_a_prompt_that_was_labelled_cannot_measure(tmp_path: Path, models: Models) -> None:
+    recipe = write(tmp_path, evaluate={"prompts": {"path": _twenty(tmp_path)}}, train={"dpo": {}})
+    pipeline.label(recipe)
+    with pytest.raises(DataError, match="also labelled"):
+        pipeline.evaluate(recipe)
+
+
+def test_evaluating_without_prompts_says_what_to_add(tmp_path: Path, models: Models) -> None:
+    with pytest.raises(RecipeError, match=r"evaluate\.prompts"):
+        pipeline.evaluate(write(tmp_path, train={"dpo": {}}))
