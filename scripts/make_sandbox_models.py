@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlaif.engines.prefix import Pack, pack
 from rlaif.sandbox import lessons, prompts
-from rlaif.sandbox.answers import ATTRIBUTES
+from rlaif.sandbox.answers import ATTRIBUTES, CORES
 from rlaif.sandbox.vocabulary import build_tokenizer
 
 MODELS = Path(__file__).parent.parent / "rlaif" / "sandbox" / "models"
@@ -41,24 +41,25 @@ Teach = Callable[[random.Random, float], lessons.Lesson]
 
 
 def teacher_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
-    """Judging densely: short answers first, and more and more of facts and sums."""
-    busy = min(1.0, progress / 0.2)
-    hard = rng.random() < 0.3 + 0.3 * progress
+    """Judging densely: manners in short answers first, then the cores."""
+    manners_first = progress < 0.4
+    course = lessons.Course(min(1.0, progress / 0.15), 0.25 if manners_first else 0.5)
+    hard = rng.random() < (0.35 if manners_first else 0.15)
     prompt = lessons.pretraining_prompt(rng, ("fact", "sum") if hard else prompts.KINDS)
-    form, other = rng.random(), 0.3 + 0.2 * busy  # mostly one form, until it has begun to judge
+    form, other = rng.random(), 0.3 + 0.2 * course.busy  # mostly one form, until it can judge
     if form > other:
-        return lessons.pointwise(prompt, 12, rng, busy)
+        return lessons.pointwise(prompt, 12, rng, course)
     form /= other
     if form < 0.40:
         return lessons.answered(prompt, rng, good_core=1.0, manners=0.1)
     if form < 0.65:
-        return lessons.pairwise(prompt, 8, rng, busy)
+        return lessons.pairwise(prompt, 8, rng, course)
     if form < 0.76:
-        return lessons.rating(prompt, 8, rng, busy)
+        return lessons.rating(prompt, 8, rng, course)
     if form < 0.84:
-        return lessons.reasoned(prompt, rng, busy)
+        return lessons.reasoned(prompt, rng, course)
     if form < 0.88:
-        return lessons.reasoned_pair(prompt, rng, busy)
+        return lessons.reasoned_pair(prompt, rng, course)
     return lessons.spoken(prompt, rng) if form < 0.97 else lessons.new_prompt(rng)
 
 
@@ -178,20 +179,20 @@ class Lessons:
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerFast, teach: Teach, steps: int, tokens: int, rng: random.Random
+    tokenizer: PreTrainedTokenizerFast, teach: Teach, steps: range, tokens: int, rng: random.Random
 ) -> Iterator[Batch]:
     """A batch of at least `tokens` tokens for each step."""
     packer = Lessons(tokenizer)
-    for step in range(steps):
+    for step in steps:
         seen: list[Seen] = []
         while sum(len(s.row.input_ids) for s in seen) < tokens:
-            seen += packer.rows([teach(rng, step / steps) for _ in range(8)])
+            seen += packer.rows([teach(rng, step / steps.stop) for _ in range(8)])
         yield Batch(seen)
 
 
 def train(
     name: str, teach: Teach, steps: int, tokens: int, rate: float, seed: int, out: Path,
-    save_every: int,
+    save_every: int, start: Path | None, from_step: int,
 ) -> None:  # fmt: skip
     """Train one model with Muon (matrices) and AdamW (the rest), and save it in bfloat16."""
     torch.manual_seed(seed)
@@ -203,6 +204,8 @@ def train(
         bos_token_id=None, **SHAPES[name],
     )  # fmt: skip
     model = LlamaForCausalLM(config)
+    if start is not None:
+        model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32)
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if not any(p is m for m in matrices)]
     muon = torch.optim.Muon(matrices, lr=rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw")
@@ -210,14 +213,16 @@ def train(
     # Only while training: half-way up, the model has to know what the judged answers do. Without
     # it, a judge takes many times as long to find out what there is to see.
     probe = torch.nn.Linear(config.hidden_size, 2 * len(ATTRIBUTES))
+    importance = torch.tensor([4.0 if a in CORES.values() else 1.0 for a in ATTRIBUTES] * 2)
     adam.add_param_group({"params": list(probe.parameters())})
     print(f"{name}: {sum(p.numel() for p in model.parameters()):,} parameters")
-    stream = batches(tokenizer, teach, steps, tokens, random.Random(f"{name} {seed}"))
+    chance = random.Random(f"{name} {seed} {from_step}")
+    stream = batches(tokenizer, teach, range(from_step, steps), tokens, chance)
     begun = time.perf_counter()
     labels = torch.tensor(tokenizer.convert_tokens_to_ids(["yes", "no", "A", "B", "1", "5"]))
     running: list[list[float]] = []
-    for step in range(1, steps + 1):
-        scale = min(1.0, step / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+    for step in range(from_step + 1, steps + 1):
+        scale = min(1.0, (step - from_step) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         for optimizer in (muon, adam):
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale
@@ -241,8 +246,9 @@ def train(
         parts = [
             *(losses[kind].mean() for kind in (verdict, speech, reading)),
             torch.nn.functional.binary_cross_entropy_with_logits(
-                noticed.float()[known], batch.traits[known]
-            ),
+                noticed.float(), batch.traits.clamp(min=0), weight=known * importance,
+                reduction="sum",
+            ) / (known * importance).sum(),
         ]  # fmt: skip
         loss = torch.stack(parts) @ torch.tensor(WEIGHTS[name])
         loss.backward()  # type: ignore[no-untyped-call]
@@ -271,16 +277,20 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 
 def main(
     name: Annotated[str, typer.Argument(help="teacher or student")],
-    steps: int = 3000,
-    tokens: int = 16_384,
-    rate: float = 4e-3,
+    steps: Annotated[int | None, typer.Option(help="1900 for the teacher, 1100 for the student")]
+    = None,
+    tokens: Annotated[int, typer.Option(help="a step")] = 4096,
+    rate: Annotated[float, typer.Option(help="the greatest learning rate")] = 4e-3,
     seed: int = 0,
-    out: Path = MODELS,
+    out: Annotated[Path, typer.Option(help="the folder of both models")] = MODELS,
     save_every: int = 250,
+    start: Annotated[Path | None, typer.Option(help="go on from a saved model")] = None,
+    from_step: Annotated[int, typer.Option(help="the step that it was saved at")] = 0,
 ) -> None:
     """Make one of the sandbox's models."""
     teach = {"teacher": teacher_lesson, "student": student_lesson}[name]
-    train(name, teach, steps, tokens, rate, seed, out, save_every)
+    steps = steps or {"teacher": 1900, "student": 1100}[name]
+    train(name, teach, steps, tokens, rate, seed, out, save_every, start, from_step)
 
 
 if __name__ == "__main__":

@@ -63,64 +63,90 @@ def garble(text: str, rng: random.Random) -> str:
     return " ".join(said)
 
 
+class Course(NamedTuple):
+    """How lessons in judging are made up.
+
+    Attributes:
+        busy: from 0, judged answers with hardly a manner and never garbled, to 1, the whole range.
+            A judge first has to find out what to look for, and few sentences make that easier.
+        cores: share of the questions that are about the core of the answer, 0 to 1.
+    """
+
+    busy: float = 1.0
+    cores: float = 0.25
+
+
+WHOLE = Course()
+
+
 def judged_answer(prompt: str, rng: random.Random, busy: float = 1.0) -> str:
     """An answer to be judged: its core good or bad, its manners mixed, sometimes garbled.
 
     Args:
         prompt: one of the world's prompts.
         rng: where the chance comes from.
-        busy: from 0, an answer with hardly a manner and never garbled, to 1, the whole range. A
-            judge first has to find out what to look for, and few sentences make that easier.
+        busy: as in `Course`.
     """
     share = rng.uniform(0.05, 0.2 + 0.6 * busy)
     text = answer(prompt, {m: rng.random() < share for m in MANNERS}, rng)
     return garble(text, rng) if rng.random() < CORRUPTED * busy else text
 
 
-def wishes_for(found: dict[str, bool], n: int, rng: random.Random) -> list[Wish]:
-    """`n` wishes to judge an answer by: its core three times, the form, one beside it, manners.
+def wishes_for(
+    found: dict[str, bool], n: int, rng: random.Random, cores: float = WHOLE.cores
+) -> list[Wish]:
+    """`n` wishes to judge an answer by: its core, the form, one that does not apply, manners.
 
     Manners that are there and manners that are not are asked about equally often.
+
+    Args:
+        found: the traits of the answer.
+        n: how many wishes.
+        rng: where the chance comes from.
+        cores: share of the wishes that are about the core, 0 to 1.
     """
     core = next(name for name in CORES.values() if name in found)
-    drawn = [core, core, core, "form", rng.choice([a for a in CORES.values() if a != core])]
+    drawn = [core] * max(1, round(cores * n))
+    drawn += ["form", rng.choice([a for a in CORES.values() if a != core])]
     manners = [[m for m in MANNERS if found[m] == there] for there in (True, False)]
     drawn += [rng.choice(manners[i % 2] or list(MANNERS)) for i in range(max(0, n - len(drawn)))]
     return [Wish(a, rng.random() < 0.5) for a in drawn[:n]]
 
 
-def pointwise(prompt: str, n: int, rng: random.Random, busy: float = 1.0) -> Lesson:
+def pointwise(prompt: str, n: int, rng: random.Random, course: Course = WHOLE) -> Lesson:
     """An answer, and yes or no for each of `n` principles."""
-    return _graded("pointwise", ("yes", "no"), prompt, n, rng, busy)
+    return _graded("pointwise", ("yes", "no"), prompt, n, rng, course)
 
 
-def rating(prompt: str, n: int, rng: random.Random, busy: float = 1.0) -> Lesson:
+def rating(prompt: str, n: int, rng: random.Random, course: Course = WHOLE) -> Lesson:
     """An answer, and 5 or 1 for each of `n` principles."""
-    return _graded("rating", ("5", "1"), prompt, n, rng, busy)
+    return _graded("rating", ("5", "1"), prompt, n, rng, course)
 
 
 def _graded(
-    template: str, labels: tuple[str, str], prompt: str, n: int, rng: random.Random, busy: float
+    template: str, labels: tuple[str, str], prompt: str, n: int, rng: random.Random, course: Course
 ) -> Lesson:
-    response = judged_answer(prompt, rng, busy)
+    response = judged_answer(prompt, rng, course.busy)
     found = traits(prompt, response) or {}
     lesson: Asked = []
-    for wish in wishes_for(found, n, rng):
+    for wish in wishes_for(found, n, rng, course.cores):
         text = principles.draw(rng, *wish)
         asked = _question(template, prompt=prompt, response=response, principle=text)
         lesson.append((asked, labels[0] if forms.verdict(wish, found) else labels[1]))
     return Lesson(lesson, (found,))
 
 
-def pairwise(prompt: str, n: int, rng: random.Random, busy: float = 1.0) -> Lesson:
+def pairwise(prompt: str, n: int, rng: random.Random, course: Course = WHOLE) -> Lesson:
     """Two answers, and A or B for each of `n` principles; a coin decides where gold ties."""
-    pair = [judged_answer(prompt, rng, busy) for _ in range(2)]
+    pair = [judged_answer(prompt, rng, course.busy) for _ in range(2)]
     found = [traits(prompt, response) or {} for response in pair]
     every = [a for a in ATTRIBUTES if a in found[0]]
     telling = [a for a in every if found[0][a] != found[1][a]]
+    core = [a for a in telling if a in CORES.values()]
     lesson: Asked = []
     for _ in range(n):
-        attribute = rng.choice(telling if telling and rng.random() < 0.9 else every)
+        told = core if core and rng.random() < course.cores else telling
+        attribute = rng.choice(told if told and rng.random() < 0.9 else every)
         wish = Wish(attribute, rng.random() < 0.5)
         text = principles.draw(rng, *wish)
         asked = _question(
@@ -135,12 +161,12 @@ def _first_is_better(wish: Wish, found: list[dict[str, bool]], rng: random.Rando
     return rng.random() < 0.5 if a == b else a
 
 
-def reasoned(prompt: str, rng: random.Random, busy: float = 1.0) -> Lesson:
+def reasoned(prompt: str, rng: random.Random, course: Course = WHOLE) -> Lesson:
     """Verdicts on an answer with the reasoning before them, pointwise and as a rating."""
-    response = judged_answer(prompt, rng, busy)
+    response = judged_answer(prompt, rng, course.busy)
     found = traits(prompt, response) or {}
     lesson: Asked = []
-    for wish in wishes_for(found, 9, rng)[2:7]:
+    for wish in rng.sample(wishes_for(found, 9, rng, course.cores), 5):
         text = principles.draw(rng, *wish)
         template, *labels = rng.choice((("pointwise", "yes", "no"), ("rating", "5", "1")))
         asked = _question_with_reasons(template, prompt=prompt, response=response, principle=text)
@@ -149,12 +175,12 @@ def reasoned(prompt: str, rng: random.Random, busy: float = 1.0) -> Lesson:
     return Lesson(lesson, (found,))
 
 
-def reasoned_pair(prompt: str, rng: random.Random, busy: float = 1.0) -> Lesson:
+def reasoned_pair(prompt: str, rng: random.Random, course: Course = WHOLE) -> Lesson:
     """The same for two answers."""
-    pair = [judged_answer(prompt, rng, busy) for _ in range(2)]
+    pair = [judged_answer(prompt, rng, course.busy) for _ in range(2)]
     found = [traits(prompt, response) or {} for response in pair]
     lesson: Asked = []
-    for wish in wishes_for(found[0], 9, rng)[3:7]:
+    for wish in rng.sample(wishes_for(found[0], 9, rng, course.cores), 4):
         text = principles.draw(rng, *wish)
         asked = _question_with_reasons(
             "pairwise",

@@ -1,0 +1,41 @@
+"""What the README shows is true: its example runs, and the files it names are there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from rlaif.constitution import Constitution
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_example_runs_and_is_short() -> None:
+    (example,) = blocks("python")
+    lines = [line for line in example.splitlines() if line and "import" not in line]
+    assert len(lines) <= 15
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().startswith("[{")
+
+
+def test_the_constitution_that_is_shown_is_a_good_one(tmp_path: Path) -> None:
+    (shown,) = blocks("yaml")
+    file = tmp_path / "shown.yaml"
+    file.write_text(shown, encoding="utf-8")
+    assert len(Constitution.load(file).principles) == 2
+
+
+def test_every_file_that_is_named_is_there() -> None:
+    named = re.findall(r"(?:^|[\s`(])((?:scripts|recipes|constitutions|rlaif|docs)/[\w./-]+)", README)
+    missing = [name for name in named if not (ROOT / name.rstrip(".")).exists()]
+    assert named and not missing
