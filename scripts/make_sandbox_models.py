@@ -40,25 +40,50 @@ WEIGHTS = {"teacher": (1.0, 0.2, 0.05, 1.0), "student": (0.1, 1.0, 0.2, 0.1)}
 Teach = Callable[[random.Random, float], lessons.Lesson]
 
 
+class Phase(NamedTuple):
+    """What the teacher is taught most, up to a share of its steps.
+
+    Attributes:
+        until: the share of all steps at which the phase ends.
+        hard: share of prompts that are facts and sums, beyond their turn among all kinds.
+        cores: share of the questions that are about the core of an answer.
+        pointwise: share of lessons that are pointwise judging.
+        pairwise: share of lessons that are pairwise judging.
+    """
+
+    until: float
+    hard: float
+    cores: float
+    pointwise: float
+    pairwise: float
+
+
+PHASES = (
+    Phase(0.23, hard=0.35, cores=0.25, pointwise=0.55, pairwise=0.12),  # manners
+    Phase(0.45, hard=0.15, cores=0.50, pointwise=0.50, pairwise=0.12),  # simple cores
+    Phase(1.00, hard=0.40, cores=0.50, pointwise=0.40, pairwise=0.25),  # facts, sums, two answers
+)
+
+
 def teacher_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
-    """Judging densely: manners in short answers first, then the cores."""
-    manners_first = progress < 0.4
-    course = lessons.Course(min(1.0, progress / 0.15), 0.25 if manners_first else 0.5)
-    hard = rng.random() < (0.35 if manners_first else 0.15)
+    """Judging densely, from what is easily seen to what has to be known."""
+    phase = next(phase for phase in PHASES if progress <= phase.until)
+    course = lessons.Course(min(1.0, progress / 0.1), phase.cores)
+    hard = rng.random() < phase.hard
     prompt = lessons.pretraining_prompt(rng, ("fact", "sum") if hard else prompts.KINDS)
-    form, other = rng.random(), 0.3 + 0.2 * course.busy  # mostly one form, until it can judge
-    if form > other:
+    form = rng.random()
+    if form < phase.pointwise:
         return lessons.pointwise(prompt, 12, rng, course)
-    form /= other
-    if form < 0.40:
-        return lessons.answered(prompt, rng, good_core=1.0, manners=0.1)
-    if form < 0.65:
+    if form < phase.pointwise + phase.pairwise:
         return lessons.pairwise(prompt, 8, rng, course)
-    if form < 0.76:
+    form = rng.random()
+    if form < 0.50:
+        return lessons.answered(prompt, rng, good_core=1.0, manners=0.1)
+    if form < 0.66:
         return lessons.rating(prompt, 8, rng, course)
-    if form < 0.84:
+    if form < 0.78:
         return lessons.reasoned(prompt, rng, course)
-    if form < 0.88:
+    if form < 0.84:
         return lessons.reasoned_pair(prompt, rng, course)
     return lessons.spoken(prompt, rng) if form < 0.97 else lessons.new_prompt(rng)
 
@@ -222,7 +247,9 @@ def train(
     labels = torch.tensor(tokenizer.convert_tokens_to_ids(["yes", "no", "A", "B", "1", "5"]))
     running: list[list[float]] = []
     for step in range(from_step + 1, steps + 1):
-        scale = min(1.0, (step - from_step) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+        scale = min(1.0, (step - from_step) / 50) * (
+            0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps))
+        )
         for optimizer in (muon, adam):
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale
@@ -277,8 +304,9 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 
 def main(
     name: Annotated[str, typer.Argument(help="teacher or student")],
-    steps: Annotated[int | None, typer.Option(help="1900 for the teacher, 1100 for the student")]
-    = None,
+    steps: Annotated[
+        int | None, typer.Option(help="3300 for the teacher, 1100 for the student")
+    ] = None,
     tokens: Annotated[int, typer.Option(help="a step")] = 4096,
     rate: Annotated[float, typer.Option(help="the greatest learning rate")] = 4e-3,
     seed: int = 0,
@@ -289,7 +317,7 @@ def main(
 ) -> None:
     """Make one of the sandbox's models."""
     teach = {"teacher": teacher_lesson, "student": student_lesson}[name]
-    steps = steps or {"teacher": 1900, "student": 1100}[name]
+    steps = steps or {"teacher": 3300, "student": 1100}[name]
     train(name, teach, steps, tokens, rate, seed, out, save_every, start, from_step)
 
 

@@ -21,9 +21,7 @@ def test_the_example_runs_and_is_short() -> None:
     (example,) = blocks("python")
     lines = [line for line in example.splitlines() if line and "import" not in line]
     assert len(lines) <= 15
-    done = subprocess.run(
-        [sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().startswith("[{")
 
@@ -36,6 +34,7 @@ def test_the_constitution_that_is_shown_is_a_good_one(tmp_path: Path) -> None:
 
 
 def test_every_file_that_is_named_is_there() -> None:
-    named = re.findall(r"(?:^|[\s`(])((?:scripts|recipes|constitutions|rlaif|docs)/[\w./-]+)", README)
+    folders = "scripts|recipes|constitutions|rlaif|docs"
+    named = re.findall(rf"(?:^|[\s`(])((?:{folders})/[\w./-]+)", README)
     missing = [name for name in named if not (ROOT / name.rstrip(".")).exists()]
     assert named and not missing
