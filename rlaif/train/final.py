@@ -20,6 +20,7 @@ from transformers import AutoTokenizer
 from rlaif.errors import TrainError
 from rlaif.records import fingerprint
 from rlaif.run_folder import os_errors, sync_folder
+from rlaif.train.arguments import Config
 from rlaif.train.checkpoints import weights_fault
 from rlaif.train.launch import on_rank_0
 from rlaif.train.lora import load_base, merge
@@ -87,13 +88,18 @@ def _settle(
             "fsdp_state_dict_type: FULL_STATE_DICT (FSDP) in the launcher's config file",
         )
     if saved == plan.adapter:
-        args = trainer.args
-        options = {**(args.model_init_kwargs or {}), "trust_remote_code": args.trust_remote_code}
-        base = load_base(plan.stage, start, **{"dtype": "float32", **options})
+        base = load_base(plan.stage, start, **_loading(trainer.args))
         merge(base, _partial(saved), trainer.processing_class, _partial(plan.final))
         _put(plan.adapter)
     _put(plan.final)
     plan.run.write_text(plan.manifest, json.dumps(_manifest(plan, facts), indent=2) + "\n")
+
+
+def _loading(args: Config) -> dict[str, Any]:
+    """How the adapter's base is loaded again: as it was trained, but never quantized."""
+    given = {"dtype": "float32", **(args.model_init_kwargs or {})}
+    options = {key: given[key] for key in ("dtype", "revision") if key in given}
+    return {**options, "trust_remote_code": args.trust_remote_code}
 
 
 def _manifest(plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any]:

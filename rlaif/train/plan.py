@@ -35,13 +35,13 @@ _NOT_OURS = {
     "save_only_model": "remove it: without the optimizer's state a killed run cannot go on",
 }
 # What only changes what is shown or kept, not what is learnt: no reason to train again.
-_WITHOUT_EFFECT = (
-    *("disable_tqdm", "log_level", "log_level_replica", "log_on_each_node", "logging_dir"),
-    *("logging_first_step", "logging_nan_inf_filter", "logging_steps", "logging_strategy"),
-    *("project", "report_to", "run_name", "save_steps", "save_strategy", "save_total_limit"),
-    *("push_to_hub", "hub_always_push", "hub_model_id", "hub_private_repo", "hub_revision"),
-    *("hub_strategy", "hub_token", "dataset_num_proc"),
+_SHOWN = (
+    *("disable_tqdm", "log_level", "log_level_replica", "log_on_each_node", "logging_first_step"),
+    *("logging_nan_inf_filter", "logging_steps", "logging_strategy", "project", "report_to"),
+    *("run_name", "push_to_hub", "hub_always_push", "hub_model_id", "hub_private_repo"),
+    *("hub_revision", "hub_strategy", "hub_token", "dataset_num_proc"),
 )
+_KEPT = ("save_steps", "save_strategy", "save_total_limit")
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Plan:
         """All that decides the trained weights, as plain JSON."""
         return {
             "stage": self.stage,
-            "block": {k: v for k, v in self.block.items() if k not in _WITHOUT_EFFECT},
+            "block": _what_decides(self.block),
             "seed": self.recipe.seed,
             "lora": self.recipe.train.lora,
             "soft_labels": self.soft_labels,
@@ -177,7 +177,9 @@ class Plan:
                 mend=f"run {self.stage} first: python -m rlaif.train {self.stage} "
                 f"{self.recipe_file}",
             )
-        return Start(str(self.final), identity={self.stage: read_json(self.manifest)["weights"]})
+        made = read_json(self.manifest)
+        known_by = {key: made[key] for key in ("fingerprint", "weights")}
+        return Start(str(self.final), identity={self.stage: known_by})
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -191,6 +193,13 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def _size(file: Path) -> int | None:
     return file.stat().st_size if file.is_file() else None
+
+
+def _what_decides(block: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a block that the trained weights follow from."""
+    # The best model is one of those that were saved.
+    kept = () if block.get("load_best_model_at_end") else _KEPT
+    return {k: v for k, v in block.items() if k not in (*_SHOWN, *kept)}
 
 
 def _evaluates(block: Mapping[str, Any]) -> bool:

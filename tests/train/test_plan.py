@@ -83,6 +83,12 @@ def test_what_decides_no_weight_is_not(tiny_run: Make, quiet: dict[str, object])
     assert "hf_x" not in str(plan.depends)
 
 
+def test_which_model_was_saved_decides_where_the_best_of_them_is_taken(tiny_run: Make) -> None:
+    best = {"load_best_model_at_end": True, "eval_strategy": "steps"}
+    prints = {tiny_run(dpo={**best, "save_steps": n}).plan("dpo").fingerprint for n in (5, 10)}
+    assert len(prints) == 2
+
+
 def test_the_fingerprint_of_dpo_has_nothing_of_the_reward_model(tiny_run: Make) -> None:
     run = tiny_run(dpo={})
     before = run.plan("dpo").fingerprint

@@ -26,16 +26,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model_folder(tmp_path_factory.mktemp("model"))
 
 
+def dataset(rows: list[dict[str, Any]]) -> Dataset:
+    columns = ["prompt", "chosen", "rejected", "chosen_probability"]
+    return Dataset.from_list(rows).select_columns(columns)
+
+
 def make(kind: type[Any], model: Path, rows: list[dict[str, Any]], **settings: Any) -> Any:
     """A trainer whose policy has moved away from its reference."""
-    lora = settings.pop("peft_config", None)
+    lora, held_out = settings.pop("peft_config", None), settings.pop("eval_dataset", None)
     cpu = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "seed": 1}
     trainer = kind(
         model=str(model),
         args=DPOConfig(output_dir=str(model / "out"), **{**QUICK, **cpu, **settings}),
-        train_dataset=Dataset.from_list(rows).select_columns(
-            ["prompt", "chosen", "rejected", "chosen_probability"]
-        ),
+        train_dataset=dataset(rows),
+        eval_dataset=held_out,
         processing_class=AutoTokenizer.from_pretrained(model),
         peft_config=None if lora is None else LoraConfig(**lora),
     )
@@ -156,11 +160,19 @@ def test_the_metrics_are_those_of_trl(model: Path) -> None:
     )
 
 
-def test_held_out_pairs_are_evaluated_softly(model: Path) -> None:
-    sure = make(SoftDPOTrainer, model, pairs(4, chosen_probability=[1.0] * 4))
-    unsure = make(SoftDPOTrainer, model, pairs(4, chosen_probability=[0.5] * 4))
-    losses = [t.evaluate(t.train_dataset)["eval_loss"] for t in (sure, unsure)]
+@pytest.mark.parametrize("way", WAYS, ids=IDS)
+def test_held_out_pairs_are_evaluated_softly(model: Path, way: dict[str, Any]) -> None:
+    losses = []
+    for p in (1.0, 0.5):
+        held_out = dataset(pairs(4, chosen_probability=[p] * 4))
+        trainer = make(SoftDPOTrainer, model, pairs(6), eval_dataset=held_out, **way)
+        losses.append(trainer.evaluate()["eval_loss"])
     assert losses[0] != pytest.approx(losses[1], abs=1e-3)
+
+
+def test_pairs_that_come_later_get_a_reference_too(model: Path) -> None:
+    trainer = make(SoftDPOTrainer, model, pairs(6), precompute_ref_log_probs=True)
+    assert trainer.evaluate(dataset(pairs(4)))["eval_loss"] > 0
 
 
 @pytest.mark.parametrize(
