@@ -128,8 +128,9 @@ def train(
 def evaluate(recipe: Recipe, stage: str | None = None, progress: Progress = silent) -> WinRate:
     """How often the teacher prefers the trained student to the one it came from.
 
-    Both answer the recipe's evaluation prompts; the teacher compares the answers in both orders,
-    under each principle. The figures go to ``RUN/evaluate/<stage>.json`` too.
+    Both answer the recipe's evaluation prompts; the teacher compares the answers under each
+    principle, in both orders where it sees two at once. The figures go to
+    ``RUN/evaluate/<stage>.json`` too.
 
     Args:
         recipe: with an `evaluate.prompts` section.
@@ -142,7 +143,8 @@ def evaluate(recipe: Recipe, stage: str | None = None, progress: Progress = sile
     run = RunFolder(Path(recipe.run))
     stage = stage or ("dpo" if recipe.train.dpo is not None else "sft")
     constitution = Constitution.load(recipe.constitution)
-    method = Method("pairwise", load_template("pairwise", recipe.judge.templates))
+    mode = recipe.evaluate.mode
+    method = Method(mode, load_template(mode, recipe.judge.templates), recipe.judge.min_coverage)
     with run.lock():
         base = evaluation_samples(run, recipe, "base", progress)
         trained = evaluation_samples(run, recipe, stage, progress)
@@ -154,7 +156,8 @@ def evaluate(recipe: Recipe, stage: str | None = None, progress: Progress = sile
             )  # fmt: skip
         records = [r for i in compared.shards() for r in judged_records(compared, verdicts, i)]
         result = win_rate(
-            records, constitution, clip=recipe.judge.clip, min_decided=recipe.pick.min_decided,
+            records, constitution, mode=mode,
+            clip=recipe.judge.clip, min_decided=recipe.pick.min_decided,
             resamples=recipe.evaluate.bootstrap, seed=recipe.seed,
         )  # fmt: skip
         path = run.root / "evaluate" / f"{stage}.json"

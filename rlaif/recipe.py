@@ -170,6 +170,7 @@ class Evaluate(StrictModel, error=RecipeError):
 
     Attributes:
         prompts: prompts that were not trained on; None leaves the comparison out.
+        mode: how the teacher compares the two: both at once, in both orders, or each alone.
         n: responses a prompt, of each model.
         temperature: of sampling them.
         max_tokens: of each response, at most.
@@ -177,6 +178,7 @@ class Evaluate(StrictModel, error=RecipeError):
     """
 
     prompts: Prompts | None = None
+    mode: Literal["pointwise", "pairwise", "rating"] = "pairwise"
     n: Count = 1
     temperature: Temperature = 1.0
     max_tokens: Count = 256

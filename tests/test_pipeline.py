@@ -193,7 +193,7 @@ def test_evaluating_prefers_what_the_teacher_prefers(tmp_path: Path, models: Mod
         pipeline.evaluate(recipe)
     (tmp_path / "run" / "models" / "dpo" / "final").mkdir(parents=True)
     result = pipeline.evaluate(recipe)
-    assert result.comparisons == 5
+    assert result.comparisons == 15
     stored = json.loads((tmp_path / "run" / "evaluate" / "dpo.json").read_text())
     assert stored["win_rate"] == result.win_rate
 

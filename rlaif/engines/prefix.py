@@ -1,6 +1,6 @@
 """Shared prefixes: lay token sequences out so that every common prefix is computed once.
 
-Sorted, the sequences are the depth-first walk of their trie, and the common prefix of neighbours
+Sorted, the sequences are a depth-first walk of their trie, and the common prefix of neighbours
 says where each leaves the path of the one before. A pack is a run of neighbours laid out as one
 row of tokens; a token sees its ancestors alone, and its position is its depth. So the model
 computes for each sequence just what it would compute for it alone. This is index work: no model.
@@ -85,8 +85,8 @@ def pack(sequences: Sequence[Tokens], budget: int, square_cost: float = 0.0) -> 
 
 def _sorted(sequences: Sequence[Tokens]) -> tuple[Ints, list[NDArray[np.int32]]]:
     arrays = [np.asarray(s, dtype=np.int32) for s in sequences]
-    # Big-endian bytes compare as the tokens do, and much faster than lists of numbers.
-    keys = [a.astype(">i4").tobytes() for a in arrays]
+    # Any order that keeps equal prefixes together will do, and bytes compare the fastest.
+    keys = [a.tobytes() for a in arrays]
     order = sorted(range(len(keys)), key=keys.__getitem__)
     return np.array(order, dtype=np.int64), [arrays[i] for i in order]
 

@@ -1,7 +1,8 @@
 """Is the student better now? How often a judge prefers its answers to those of its former self.
 
-Every comparison is made in both orders and under each principle; a win is a positive sum of
-weighted log-odds. Vetoes are left aside: a comparison does not say whether an answer breaks one.
+Every comparison is made under each principle, and in both orders where the judge sees two answers
+at once; a win is a positive sum of weighted log-odds. Vetoes are left aside: a comparison does not
+say whether an answer breaks one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlaif.constitution import Constitution
+from rlaif.label.method import Mode
 from rlaif.label.scores import score_record
 from rlaif.records import Record, fingerprint
 
@@ -31,7 +33,8 @@ class WinRate:
         length_controlled: the win rate had both answered at the same length.
         comparisons: how many were made.
         undecided: how many of them the judge abstained from; they are in no rate.
-        flip_rate: share of the principles' verdicts that turn round when the order is swapped.
+        flip_rate: share of the principles' verdicts that turn round when the order is swapped; NaN
+            where the judge looked at each answer alone.
         mean_tokens_base, mean_tokens_trained: length of the answers, in tokens.
     """
 
@@ -66,6 +69,7 @@ def win_rate(
     records: Sequence[Record],
     constitution: Constitution,
     *,
+    mode: Mode = "pairwise",
     clip: float,
     min_decided: float,
     resamples: int = 2000,
@@ -74,8 +78,9 @@ def win_rate(
     """The win rate of the second response of each record over its first.
 
     Args:
-        records: from `side_by_side`, with pairwise verdicts.
+        records: from `side_by_side`, with verdicts of the mode.
         constitution: whose weights apply.
+        mode: how the judge was asked.
         clip: probabilities are kept this far from 0 and 1.
         min_decided: least share of the principles' weight that a comparison needs verdicts for.
         resamples: bootstrap resamples behind the interval.
@@ -83,7 +88,7 @@ def win_rate(
     """
     wins, lengths, prompts = [], [], []
     for record in records:
-        win = _win(record, constitution, clip, min_decided)
+        win = _win(record, constitution, mode, clip, min_decided)
         if win is not None:
             wins.append(win)
             lengths.append(record.responses[1].tokens - record.responses[0].tokens)
@@ -167,13 +172,13 @@ def flip_rate(records: Sequence[Record]) -> float:
 
 
 def _win(
-    record: Record, constitution: Constitution, clip: float, min_decided: float
+    record: Record, constitution: Constitution, mode: Mode, clip: float, min_decided: float
 ) -> float | None:
     """1, ½ or 0 for the second response; None where the judge decided too little."""
     first, second = (" ".join(r.text.split()) for r in record.responses)
     if first == second:
         return 0.5
-    scores = score_record(record, constitution, mode="pairwise", clip=clip, min_decided=min_decided)
+    scores = score_record(record, constitution, mode=mode, clip=clip, min_decided=min_decided)
     margin = scores.margins[1, 0].weighted
     return None if margin is None else 0.5 * (1 + float(np.sign(margin)))
 

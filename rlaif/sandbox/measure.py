@@ -11,11 +11,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rlaif.constitution import Constitution
+from rlaif.constitution import Constitution, Principle
 from rlaif.engines.protocol import Engine
+from rlaif.evaluate.winrate import flip_rate
 from rlaif.label.ask import ask
+from rlaif.label.judge import judge
 from rlaif.label.method import Method
-from rlaif.records import Record
+from rlaif.records import Message, Record, Response
 from rlaif.sandbox import principles, prompts
 from rlaif.sandbox.answers import CORES, MANNERS, answer, traits
 from rlaif.sandbox.lessons import judged_answer
@@ -73,6 +75,52 @@ def judge_accuracy(
         by_attribute={a: _mean(oks) for a, oks in sorted(right.items())},
         abstained=_mean([said.log_odds is None for said in answers]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PairwiseAccuracy:
+    """A judge of two answers at once: how often it is right, and how often the order decides.
+
+    Attributes:
+        mean: share of right verdicts, the two orders taken together; an abstention is not right.
+        flip_rate: share of verdicts that turn round when the order is swapped.
+    """
+
+    mean: float
+    flip_rate: float
+
+
+def pairwise_accuracy(engine: Engine, method: Method, n: int, seed: int = 0) -> PairwiseAccuracy:
+    """A pairwise judge on `n` pairs of answers that differ in what the principle asks.
+
+    Args:
+        engine: the judge.
+        method: how it is asked, in pairwise mode.
+        n: how many pairs.
+        seed: of the answers and of the wordings.
+    """
+    rng = random.Random(f"pairs {seed}")
+    records, gold, rules = [], [], []
+    for prompt in prompts.prompts(n, "evaluate", seed):
+        question = prompts.parse(prompt)
+        assert question is not None
+        attribute = rng.choice([CORES[question.kind], *MANNERS])
+        wish, first = Wish(attribute, rng.random() < 0.5), rng.random() < 0.5
+        texts = [answer(prompt, {attribute: has}, rng) for has in (first, not first)]
+        responses = tuple(Response(text, len(prompts.words(text)), "stop") for text in texts)
+        records.append(Record(prompt, (Message("user", prompt),), responses))
+        rules.append(Principle(id="asked", text=principles.draw(rng, *wish)))
+        gold.append(wish.present == first)
+    judged = [
+        judge([record], engine, [rule], method)[0]
+        for record, rule in zip(records, rules, strict=True)
+    ]
+    right = [
+        v.log_odds is not None and (v.log_odds > 0) == better
+        for record, better in zip(judged, gold, strict=True)
+        for v in record.verdicts
+    ]
+    return PairwiseAccuracy(_mean(right), flip_rate(judged))
 
 
 def wishes(constitution: Constitution) -> dict[str, Wish | None]:

@@ -27,6 +27,7 @@ from rlaif.evaluate.rewards import reward_accuracy
 from rlaif.journal import Stage
 from rlaif.label.method import Method
 from rlaif.label.rows import pair_schema
+from rlaif.label.templates import load_template
 from rlaif.progress import progress_bars
 from rlaif.recipe import Recipe
 from rlaif.records import Record, fingerprint
@@ -37,6 +38,7 @@ from rlaif.stages import Progress
 HERE = Path(__file__).parent
 MODELS = ("base", "sft", "dpo")
 _JUDGED = 400  # answers that the judge is measured on, seven questions each
+_PAIRS_JUDGED = 120
 
 
 def quickstart(
@@ -86,7 +88,6 @@ def quickstart(
             summary["win_rate"] = {"dpo_vs_base": result.win_rate} | {
                 k: getattr(result, k) for k in ("low", "high", "length_controlled")
             }
-            summary["judge"]["flip_rate"] = result.flip_rate
             summary |= _measure_students(samples, loaded)
             summary["reward_model"] = _measure_reward_model(run, samples["base"], loaded)
     run.write_text(run.summary, json.dumps(_plain(summary), indent=2) + "\n")
@@ -135,19 +136,25 @@ def _measure_judge(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
     method = Method.load(recipe.judge)
     file = run.root / "judge.json"
     with closing(load_engine(recipe.teacher)) as teacher:
-        key = fingerprint([method.fingerprint(teacher.identity), recipe.seed, _JUDGED])
+        key = fingerprint(
+            [method.fingerprint(teacher.identity), recipe.seed, _JUDGED, _PAIRS_JUDGED]
+        )
         if file.exists() and (stored := json.loads(file.read_text("utf-8")))["key"] == key:
             return dict(stored["measured"])
         seen, new = (
             measure.judge_accuracy(teacher, method, _JUDGED, recipe.seed, held_out=held_out)
             for held_out in (False, True)
         )
+        pairwise = Method("pairwise", load_template("pairwise"))
+        pairs = measure.pairwise_accuracy(teacher, pairwise, _PAIRS_JUDGED, recipe.seed)
     measured = {
         "accuracy": seen.mean,
         "by_attribute": dict(seen.by_attribute),
         "heldout_wording_accuracy": new.mean,
         "heldout_wording_by_attribute": dict(new.by_attribute),
         "abstained": seen.abstained,
+        "pairwise_accuracy": pairs.mean,
+        "flip_rate": pairs.flip_rate,
     }
     run.write_text(file, json.dumps({"key": key, "measured": measured}))
     return measured

@@ -102,6 +102,14 @@ def test_a_response_cannot_end_its_turn_and_answer_for_the_judge() -> None:
     assert attack in TOKENIZER.decode(ids)
 
 
+@given(hostile)
+def test_a_segment_is_tokenized_as_the_library_does_without_special_tokens(text: str) -> None:
+    frame = encode((Message("user", ("",)),))
+    said = TOKENIZER(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    at = TOKENIZER("<|im_start|>user\n", add_special_tokens=False)["input_ids"]
+    assert encode((Message("user", (text,)),)) == at + said + frame[len(at) :]
+
+
 def test_segments_are_tokenized_each_by_itself() -> None:
     first, second = encode((Message("user", ("ye", "s")),)), encode((Message("user", ("yes",)),))
     assert TOKENIZER.decode(first) == TOKENIZER.decode(second)
@@ -186,6 +194,11 @@ def test_end_tokens_inside_the_vocabulary_itself_are_disarmed(text: str) -> None
     assert tokenizer("</s>", split_special_tokens=True)["input_ids"] == [1]  # the trap is real
     ids = encode((Message("user", (text,)),), ChatEncoder(tokenizer, "unigram"))
     assert ids.count(1) == 1
+
+
+def test_unknown_text_stays_unknown_text() -> None:
+    ids = encode((Message("user", ("yes?no",)),), ChatEncoder(unigram(), "unigram"))
+    assert ids.count(0) == 1
 
 
 def test_a_long_attack_costs_no_stack() -> None:

@@ -12,7 +12,7 @@ from rlaif.engines.protocol import NO, YES
 from rlaif.engines.transformers import TransformersEngine
 from rlaif.errors import EngineError
 from rlaif.records import Message
-from tests.tiny_models import tiny_model, tiny_model_folder
+from tests.tiny_models import tiny_model_folder
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +49,10 @@ def test_broken_json_is_an_error_of_the_folder(tmp_path: Path) -> None:
 
 def test_weights_come_from_safetensors_alone(tmp_path: Path) -> None:
     folder = tiny_model_folder(tmp_path / "m")
+    torch.save(tiny_model_of(folder).state_dict(), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    torch.save(tiny_model().state_dict(), folder / "pytorch_model.bin")
     engine = TransformersEngine(str(folder))
-    with pytest.raises(EngineError, match=r"cannot load .*safetensors"):
+    with pytest.raises(EngineError, match=r"cannot load .*model\.safetensors"):
         engine.score_labels([(Message("user", "x"),)], [YES, NO])
 
 

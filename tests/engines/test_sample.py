@@ -162,5 +162,26 @@ def test_logits_that_are_not_finite_are_no_answer() -> None:
     assert None not in rows[:-1]
 
 
+def test_what_comes_after_the_end_token_is_nobodys_business() -> None:
+    model = tiny_model(tiny_llama_config(**SMALL, tie_word_embeddings=False))
+    rows = prompts(11, 8)
+    end = next(e for row in rows if (e := greedy(model, row, (), 1)[0]) not in row)
+    rows = [row for row in rows if end not in row]
+    wanted = run(rows, model=model, ends=(end,), temperature=0.0)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[end] = math.nan
+    assert [end] in wanted and len(max((r or [] for r in wanted), key=len)) == 12
+    assert run(rows, model=model, ends=(end,), temperature=0.0) == wanted
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_no_throw_of_the_dice_picks_a_token_without_a_chance(top_p: float) -> None:
+    logits = torch.tensor([[-math.inf, 0.0, -math.inf, 0.0, -math.inf]]).repeat(2, 1)
+    dice = torch.tensor([0.0, 1 - 2**-24], dtype=torch.float64)
+    tokens, finite = sample._choose(logits, dice, Sampling(top_p=top_p))
+    assert tokens.tolist() == [1, 3]
+    assert finite.all()
+
+
 def test_no_tokens_are_no_tokens() -> None:
     assert run(prompts(10, 2), max_tokens=0) == [[], []]
