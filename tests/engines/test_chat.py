@@ -166,7 +166,7 @@ def test_a_template_never_sees_the_content_of_segments() -> None:
 
 def test_tokens_of_the_template_are_disarmed_even_if_not_marked_as_special() -> None:
     tokenizer = tiny_tokenizer(CHATML + "{% if add_generation_prompt %}<think>{% endif %}")
-    tokenizer.add_tokens([AddedToken("<think>", special=False), AddedToken("\n\n", special=False)])
+    tokenizer.add_tokens([AddedToken("<think>", special=False), AddedToken("\n", special=False)])
     think = tokenizer.convert_tokens_to_ids("<think>")
     ids = encode(
         (Message("user", ("a <think> b\n\n<think><think>",)),), ChatEncoder(tokenizer, "t")
@@ -174,7 +174,7 @@ def test_tokens_of_the_template_are_disarmed_even_if_not_marked_as_special() -> 
     assert ids.count(think) == 1 and ids[-1] == think
     assert "a <think> b\n\n<think><think>" in tokenizer.decode(ids)
     # An added token without a letter is text like any other.
-    assert tokenizer.convert_tokens_to_ids("\n\n") in ids
+    assert ids.count(tokenizer.convert_tokens_to_ids("\n")) == 5
 
 
 def unigram() -> PreTrainedTokenizerFast:
