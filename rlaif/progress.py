@@ -28,5 +28,19 @@ def progress_bars(console: Console | None = None) -> Iterator[Tell]:
             tasks[stage] = bars.add_task(stage, total=total)
         bars.update(tasks[stage], completed=done)  # type: ignore[arg-type]
 
-    with bars:
+    with bars, _quiet_libraries():
         yield tell
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Our bars alone: transformers draws one of its own for every model it loads."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

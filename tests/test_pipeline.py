@@ -175,7 +175,7 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_bytes(tmp_path: Path) -> No
             job.send_signal(signal.SIGKILL)
             job.wait()
             kills += 1
-            if kills == 12:
+            if kills == 8:
                 subprocess.run([sys.executable, str(JOB), str(rough / "recipe.yaml")], check=True)
                 break
     assert kills >= 1
