@@ -33,7 +33,11 @@ WORDS = [
 NO_SYSTEM = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
 )
-texts = st.lists(st.sampled_from(WORDS) | st.text(max_size=5), max_size=12).map("".join)
+texts = (
+    st.lists(st.sampled_from(WORDS) | st.text(max_size=5), max_size=12)
+    .map("".join)
+    .filter(lambda text: not any(special in text for special in SPECIALS))
+)
 hostile = st.lists(st.sampled_from([*SPECIALS, *WORDS]), max_size=12).map("".join)
 
 
