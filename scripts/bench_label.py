@@ -17,6 +17,7 @@ import argparse
 import random
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
@@ -34,7 +35,7 @@ def main() -> None:
     model = random_model(args.width, args.layers).to(getattr(torch, args.dtype))
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     sequences = judge_prompts(args.prompts, args.responses, args.principles)
-    ways = {
+    ways: dict[str, Callable[[], Scorer]] = {
         "packed": lambda: Scorer(model, "random", PACKED_TOKENS),
         "padded": lambda: Scorer(model, "random", PACKED_TOKENS, packing=False),
         "single": lambda: Scorer(model, "random", SINGLE_TOKENS, packing=False),
