@@ -26,7 +26,7 @@ from rlaif.engines.prefix import trie_floor
 from rlaif.engines.score import Scorer
 
 VOCABULARY = 8192
-PACKED_TOKENS, SINGLE_TOKENS = 4096, 1
+TOKENS, ONE_AT_A_TIME = 2048, 1
 
 
 def main() -> None:
@@ -36,9 +36,9 @@ def main() -> None:
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     sequences = judge_prompts(args.prompts, args.responses, args.principles)
     ways: dict[str, Callable[[], Scorer]] = {
-        "packed": lambda: Scorer(model, "random", PACKED_TOKENS),
-        "padded": lambda: Scorer(model, "random", PACKED_TOKENS, packing=False),
-        "single": lambda: Scorer(model, "random", SINGLE_TOKENS, packing=False),
+        "packed": lambda: Scorer(model, "random", TOKENS),
+        "padded": lambda: Scorer(model, "random", TOKENS, packing=False),
+        "single": lambda: Scorer(model, "random", ONE_AT_A_TIME, packing=False),
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     tokens = {}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,8 @@ _HALF_TOLERANCE = 0.1
 over the vocabulary (root mean square of both)."""
 
 Rows = list[tuple[float, ...] | None]
+Ready = dict[tuple[int, ...], Tensor]
+"""What is known already of some packs: log-probabilities by the sequences in the pack."""
 
 
 class Scorer:
@@ -76,8 +78,9 @@ class Scorer:
                 rows[i] = tuple(row)
 
         everything = range(len(sequences))
-        if form := self._budget.retry(lambda tokens: self._choose_form(sequences, tokens)):
-            self._budget.run(everything, partial(self._plan_packed, sequences, keep, form))
+        form, ready = self._budget.retry(partial(self._choose_form, sequences))
+        if form is not None:
+            self._budget.run(everything, partial(self._plan_packed, sequences, keep, form, ready))
             # One broken sequence can spoil its whole pack: see which are broken by themselves.
             odd = [i for i, row in enumerate(rows) if row and not all(map(math.isfinite, row))]
             self._budget.run(odd, partial(self._plan_padded, sequences, keep, most_rows=1))
@@ -90,11 +93,13 @@ class Scorer:
         sequences: Sequence[Tokens],
         keep: Callable[[Batch, Tensor], None],
         form: MaskForm,
+        ready: Ready,
         of: Batch,
         tokens: int,
     ) -> Plan:
         def work(batch: Batch, p: Pack) -> None:
-            keep(batch, self._packed(p, form))
+            known = ready.pop(tuple(batch), None)
+            keep(batch, self._packed(p, form) if known is None else known)
 
         packs = self._packs([sequences[i] for i in of], tokens)
         batches = [[of[i] for i in p.sequences] for p in packs]
@@ -157,32 +162,40 @@ class Scorer:
             logits = self.model(**inputs, use_cache=False).logits[:, last]
         return torch.log_softmax(logits.float(), dim=-1)
 
-    def _choose_form(self, sequences: Sequence[Tokens], tokens: int) -> MaskForm | None:
+    def _choose_form(
+        self, sequences: Sequence[Tokens], tokens: int
+    ) -> tuple[MaskForm | None, Ready]:
         """The form of mask to pack a call with; None where packing is wrong or saves nothing."""
         if not self._forms or len(sequences) < 2:
-            return None
+            return None, {}
         packs = self._packs(sequences, tokens)
         probes = _probes(sequences, packs)
-        tried = sum(len(p.input_ids) + len(sequences[i]) for i, p in probes)
-        if sum(len(p.input_ids) for p in packs) + tried >= sum(map(len, sequences)):
-            return None
+        cost = sum(len(p.input_ids) for p in packs) + sum(len(sequences[i]) for i, _ in probes)
+        if cost >= sum(map(len, sequences)):
+            return None, {}
         alone = [self._padded([sequences[i]])[0] for i, _ in probes]
         for form in list(self._forms):
-            if all(self._agrees(form, p, i, a) for (i, p), a in zip(probes, alone, strict=True)):
-                return form
+            ready = self._try(form, {_key(p): p for _, p in probes})
+            if ready and all(
+                self._agree(ready[_key(p)][_key(p).index(i)], wanted)
+                for (i, p), wanted in zip(probes, alone, strict=True)
+            ):
+                return form, ready
         self._warn()
-        return None
+        return None, {}
 
-    def _agrees(self, form: MaskForm, p: Pack, sequence: int, alone: Tensor) -> bool:
+    def _try(self, form: MaskForm, packs: Mapping[tuple[int, ...], Pack]) -> Ready:
+        """What a form gives for these packs; nothing, and never again, if the model refuses it."""
         try:
-            packed = self._packed(p, form)[p.sequences.tolist().index(sequence)]
+            return {key: self._packed(p, form) for key, p in packs.items()}
         except torch.OutOfMemoryError:
             raise
         # How a model refuses a mask is its own affair (TypeError, ValueError, KeyError, …).
         except Exception:
-            if form in self._forms:
-                self._forms.remove(form)
-            return False
+            self._forms.remove(form)
+            return {}
+
+    def _agree(self, packed: Tensor, alone: Tensor) -> bool:
         known = alone.isfinite()  # where it is not, there is nothing to compare with
         difference = (packed - alone)[known].square().mean().sqrt()
         tolerance = _TOLERANCE.get(self.model.dtype, _HALF_TOLERANCE)
@@ -197,6 +210,10 @@ class Scorer:
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+def _key(p: Pack) -> tuple[int, ...]:
+    return tuple(p.sequences.tolist())
 
 
 def _probes(sequences: Sequence[Tokens], packs: Sequence[Pack]) -> list[tuple[int, Pack]]:

@@ -28,7 +28,7 @@ from rlaif.engines.score import Scorer
 from rlaif.errors import EngineError
 from rlaif.records import Chat, Response
 
-_TOKENS = {"cpu": 4096, "cuda": 16_384}
+_TOKENS = {"cpu": 2048, "cuda": 16_384}
 """Tokens in one forward pass of scoring, where the engine is not told otherwise."""
 _MOST_ROWS = 512
 _CACHE_BYTES = 2**30
