@@ -161,6 +161,15 @@ def _cores_of(
     return _cores(Question(kind, dict(slots), topic))  # type: ignore[arg-type]
 
 
+def read_sentences(question: Question, response: str) -> list[str | bool | None]:
+    """What each sentence of a response is: a manner by name; True or False for a good or a bad
+    core of this question; None for a sentence that is not one of the world's.
+    """
+    manner_of = _manner_of()
+    cores = _cores_of(question.kind, tuple(question.slots.items()), question.topic)
+    return [manner_of.get(s, cores.get(s)) for s in sentences(response)]
+
+
 def traits(prompt: str, response: str) -> dict[str, bool] | None:
     """What a response does: each attribute that applies to the prompt, true or false.
 
@@ -174,11 +183,9 @@ def traits(prompt: str, response: str) -> dict[str, bool] | None:
     question = parse(prompt)
     if question is None:
         return None
-    said = sentences(response)
-    manner_of = _manner_of()
-    cores = _cores_of(question.kind, tuple(question.slots.items()), question.topic)
-    manners = [manner_of[s] for s in said if s in manner_of]
-    good = [cores[s] for s in said if s in cores]
+    said = read_sentences(question, response)
+    manners = [reading for reading in said if isinstance(reading, str)]
+    good = [reading for reading in said if isinstance(reading, bool)]
     found = {manner: manner in manners for manner in MANNERS}
     found[CORES[question.kind]] = bool(good) and all(good)
     found["form"] = (

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from rlaif.label.templates import load_template
 from rlaif.sandbox import forms, principles, prompts
 from rlaif.sandbox import phrases as say
-from rlaif.sandbox.answers import ATTRIBUTES, CORES, MANNERS, answer, traits
+from rlaif.sandbox.answers import ATTRIBUTES, CORES, MANNERS, answer, core, traits
 from rlaif.sandbox.principles import Wish
 
 CORRUPTED = 0.12
@@ -27,10 +27,22 @@ Asked = list[tuple[str, str]]
 
 
 class Lesson(NamedTuple):
-    """What is asked and answered, and the traits of the one or two answers that are judged."""
+    """What is asked and answered, and what is true of the answers that are judged.
+
+    Attributes:
+        asked: questions with their answers. An empty answer leaves the question open: it breaks
+            off behind the response.
+        prompt: what the judged answers answer.
+        judged: the judged answers.
+        traits: the traits of the one or two answers that every question is about.
+        principles: what each question asks by, as a text and as a wish.
+    """
 
     asked: Asked
+    prompt: str = ""
+    judged: tuple[str, ...] = ()
     traits: tuple[dict[str, bool], ...] = ()
+    principles: tuple[tuple[str, Wish], ...] = ()
 
 
 def _question(name: str, /, **values: str) -> str:
@@ -105,9 +117,9 @@ def wishes_for(
         rng: where the chance comes from.
         cores: share of the wishes that are about the core, 0 to 1.
     """
-    core = next(name for name in CORES.values() if name in found)
-    drawn = [core] * max(1, round(cores * n))
-    drawn += ["form", rng.choice([a for a in CORES.values() if a != core])]
+    own = next(name for name in CORES.values() if name in found)
+    drawn = [own] * max(1, round(cores * n))
+    drawn += ["form", rng.choice([a for a in CORES.values() if a != own])]
     manners = [[m for m in MANNERS if found[m] == there] for there in (True, False)]
     drawn += [rng.choice(manners[i % 2] or list(MANNERS)) for i in range(max(0, n - len(drawn)))]
     return [Wish(a, rng.random() < 0.5) for a in drawn[:n]]
@@ -129,11 +141,32 @@ def _graded(
     response = judged_answer(prompt, rng, course.busy)
     found = traits(prompt, response) or {}
     lesson: Asked = []
-    for wish in wishes_for(found, n, rng, course.cores):
-        text = principles.draw(rng, *wish)
+    rules = _principles(wishes_for(found, n, rng, course.cores), rng)
+    for text, wish in rules:
         asked = _question(template, prompt=prompt, response=response, principle=text)
         lesson.append((asked, labels[0] if forms.verdict(wish, found) else labels[1]))
-    return Lesson(lesson, (found,))
+    return Lesson(lesson, prompt, (response,), (found,), rules)
+
+
+def _principles(wishes: list[Wish], rng: random.Random) -> tuple[tuple[str, Wish], ...]:
+    return tuple((principles.draw(rng, *wish), wish) for wish in wishes)
+
+
+def glimpses(prompt: str, n: int, rng: random.Random) -> Lesson:
+    """`n` bare answers to one prompt, their cores as often good as bad, and nothing asked.
+
+    A judge has to know what each sentence is, facts and sums above all. Answers to one prompt share
+    its tokens, so that this is the cheapest way to see many of them.
+    """
+    question = prompts.parse(prompt)
+    assert question is not None
+    responses = [core(question, i % 2 == 0, rng) for i in range(n)]
+    responses = [garble(r, rng) if rng.random() < CORRUPTED else r for r in responses]
+    lesson: Asked = []
+    for response in responses:
+        asked = _question("pointwise", prompt=prompt, response=response, principle="")
+        lesson.append((asked[: asked.index(response) + len(response)], ""))
+    return Lesson(lesson, prompt, tuple(responses))
 
 
 def pairwise(prompt: str, n: int, rng: random.Random, course: Course = WHOLE) -> Lesson:
@@ -142,18 +175,20 @@ def pairwise(prompt: str, n: int, rng: random.Random, course: Course = WHOLE) ->
     found = [traits(prompt, response) or {} for response in pair]
     every = [a for a in ATTRIBUTES if a in found[0]]
     telling = [a for a in every if found[0][a] != found[1][a]]
-    core = [a for a in telling if a in CORES.values()]
-    lesson: Asked = []
+    decisive = [a for a in telling if a in CORES.values()]
+    wishes = []
     for _ in range(n):
-        told = core if core and rng.random() < course.cores else telling
+        told = decisive if decisive and rng.random() < course.cores else telling
         attribute = rng.choice(told if told and rng.random() < 0.9 else every)
-        wish = Wish(attribute, rng.random() < 0.5)
-        text = principles.draw(rng, *wish)
+        wishes.append(Wish(attribute, rng.random() < 0.5))
+    lesson: Asked = []
+    rules = _principles(wishes, rng)
+    for text, wish in rules:
         asked = _question(
             "pairwise", prompt=prompt, response_a=pair[0], response_b=pair[1], principle=text
         )
         lesson.append((asked, "A" if _first_is_better(wish, found, rng) else "B"))
-    return Lesson(lesson, (found[0], found[1]))
+    return Lesson(lesson, prompt, (pair[0], pair[1]), (found[0], found[1]), rules)
 
 
 def _first_is_better(wish: Wish, found: list[dict[str, bool]], rng: random.Random) -> bool:
@@ -166,13 +201,13 @@ def reasoned(prompt: str, rng: random.Random, course: Course = WHOLE) -> Lesson:
     response = judged_answer(prompt, rng, course.busy)
     found = traits(prompt, response) or {}
     lesson: Asked = []
-    for wish in rng.sample(wishes_for(found, 9, rng, course.cores), 5):
-        text = principles.draw(rng, *wish)
+    rules = _principles(rng.sample(wishes_for(found, 9, rng, course.cores), 5), rng)
+    for text, wish in rules:
         template, *labels = rng.choice((("pointwise", "yes", "no"), ("rating", "5", "1")))
         asked = _question_with_reasons(template, prompt=prompt, response=response, principle=text)
         word = labels[0] if forms.verdict(wish, found) else labels[1]
         lesson.append((asked, f"{forms.rationale(wish, found)}\nVerdict: {word}"))
-    return Lesson(lesson, (found,))
+    return Lesson(lesson, prompt, (response,), (found,), rules)
 
 
 def reasoned_pair(prompt: str, rng: random.Random, course: Course = WHOLE) -> Lesson:
@@ -180,8 +215,8 @@ def reasoned_pair(prompt: str, rng: random.Random, course: Course = WHOLE) -> Le
     pair = [judged_answer(prompt, rng, course.busy) for _ in range(2)]
     found = [traits(prompt, response) or {} for response in pair]
     lesson: Asked = []
-    for wish in rng.sample(wishes_for(found[0], 9, rng, course.cores), 4):
-        text = principles.draw(rng, *wish)
+    rules = _principles(rng.sample(wishes_for(found[0], 9, rng, course.cores), 4), rng)
+    for text, wish in rules:
         asked = _question_with_reasons(
             "pairwise",
             prompt=prompt,
@@ -194,7 +229,7 @@ def reasoned_pair(prompt: str, rng: random.Random, course: Course = WHOLE) -> Le
         )
         word = "A" if _first_is_better(wish, found, rng) else "B"
         lesson.append((asked, f"{said}\nVerdict: {word}"))
-    return Lesson(lesson, (found[0], found[1]))
+    return Lesson(lesson, prompt, (pair[0], pair[1]), (found[0], found[1]), rules)
 
 
 def spoken(prompt: str, rng: random.Random) -> Lesson:

@@ -210,15 +210,20 @@ def pair_accuracy(rows: Iterable[Mapping[str, object]], constitution: Constituti
 
 def gold_pairs(records: Sequence[Record], constitution: Constitution) -> list[tuple[str, str, str]]:
     """(prompt, better, worse) texts: of each record, its best against its worst by gold."""
-    pairs = []
-    for record in records:
-        prompt = record.prompt[-1].text
-        ranked = sorted(record.responses, key=lambda r: _rank(prompt, r.text, constitution))
-        if _rank(prompt, ranked[-1].text, constitution) > _rank(
-            prompt, ranked[0].text, constitution
-        ):
-            pairs.append((prompt, ranked[-1].text, ranked[0].text))
-    return pairs
+    found = [(record, best_and_worst(record, constitution)) for record in records]
+    return [
+        (record.prompt[-1].text, record.responses[ends[0]].text, record.responses[ends[1]].text)
+        for record, ends in found
+        if ends is not None
+    ]
+
+
+def best_and_worst(record: Record, constitution: Constitution) -> tuple[int, int] | None:
+    """Which response gold ranks highest, and which lowest; None where all are equal."""
+    prompt = record.prompt[-1].text
+    ranks = [_rank(prompt, r.text, constitution) for r in record.responses]
+    order = sorted(range(len(ranks)), key=ranks.__getitem__)
+    return (order[-1], order[0]) if ranks[order[-1]] > ranks[order[0]] else None
 
 
 def _rank(prompt: str, response: str, constitution: Constitution) -> tuple[bool, float]:

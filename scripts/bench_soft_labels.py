@@ -1,0 +1,119 @@
+"""What soft labels gain where labels are wrong: DPO on pairs that were flipped at known rates.
+
+    python scripts/bench_soft_labels.py RUN [--out runs/soft-labels] [--json FILE]
+
+RUN is a finished quickstart. Its sampled responses are paired by exact gold, then each pair is
+turned round with a known probability: 10, 20, 30 or 40 %, or one of these at random for each pair.
+DPO then trains on the same pairs twice: as if every label were certain, and with each label's
+probability of being right.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from rlaif import pipeline
+from rlaif.constitution import Constitution
+from rlaif.journal import Stage
+from rlaif.label.rows import pair_row, pair_schema
+from rlaif.recipe import Recipe
+from rlaif.records import Record
+from rlaif.run_folder import RunFolder
+from rlaif.sandbox import measure
+from rlaif.tables import SAMPLES
+
+RATES = {"10 %": (0.1,), "20 %": (0.2,), "30 %": (0.3,), "40 %": (0.4,),
+         "mixed": (0.1, 0.2, 0.3, 0.4)}  # fmt: skip
+
+
+def flipped_pairs(
+    records: list[Record], constitution: Constitution, rates: tuple[float, ...], seed: int
+) -> list[dict[str, Any]]:
+    """Gold's best against its worst response of each prompt, some the wrong way round.
+
+    Args:
+        records: sampled responses.
+        constitution: whose principles decide.
+        rates: each pair's flip rate is one of these, at random.
+        seed: of the rates and the flips; equal draws for equal seeds.
+
+    Returns:
+        Rows of preference pairs whose `chosen_probability` is one minus the pair's flip rate.
+    """
+    rng, rows = random.Random(f"flips {seed}"), []
+    for record in records:
+        rate, draw = rng.choice(rates), rng.random()
+        ends = measure.best_and_worst(record, constitution)
+        if ends is None:
+            continue
+        chosen, rejected = ends if draw >= rate else ends[::-1]
+        row = pair_row(record, chosen, rejected, margin=1.0)
+        rows.append(row | {"chosen_probability": 1 - rate, "judge": "gold, flipped",
+                           "constitution": constitution.fingerprint})  # fmt: skip
+    return rows
+
+
+def trained_gold(run: Path, to: Path, rows: list[dict[str, Any]], *, soft: bool) -> float:
+    """Gold of a student that DPO has trained on these pairs, from the run's SFT model."""
+    ignored = shutil.ignore_patterns("dpo", "dpo*", "reward*", "pairs", "lock*")
+    shutil.copytree(run, to, ignore=ignored, dirs_exist_ok=True)
+    recipe = Recipe.load(run / "recipe.yaml")
+    recipe = recipe.model_copy(update={
+        "run": str(to), "train": recipe.train.model_copy(update={"soft_labels": soft}),
+    })  # fmt: skip
+    recipe.save(to / "recipe.yaml")
+    folder = to / "data" / "pairs"
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema=pair_schema(False)), folder / "0.parquet")
+    pipeline.train("dpo", to / "recipe.yaml", quiet=True)
+    samples = pipeline.evaluation_samples(RunFolder(to), recipe, "dpo")
+    return measure.compliance(
+        pipeline.read_records(samples), Constitution.load(recipe.constitution)
+    )[0]
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="the folder of a finished quickstart")],
+    out: Path = Path("runs/soft-labels"),
+    seeds: Annotated[int, typer.Option(help="how many draws of flips")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
+    """Print gold after DPO with certain and with soft labels, at each flip rate."""
+    recipe = Recipe.load(run / "recipe.yaml")
+    constitution = Constitution.load(recipe.constitution)
+    records = pipeline.read_records(Stage(RunFolder(run), "samples", SAMPLES))
+    figures: dict[str, tuple[int, float, float]] = {}
+    for name, rates in track(RATES.items(), "training"):
+        gold: dict[bool, list[float]] = {False: [], True: []}
+        for seed in range(seeds):
+            rows = flipped_pairs(records, constitution, rates, seed)
+            for soft, found in gold.items():
+                kind = "soft" if soft else "certain"
+                to = out / f"{name.split()[0]}-{kind}-{seed}"
+                found.append(trained_gold(run, to, rows, soft=soft))
+        certain, soft_ = (sum(found) / len(found) for found in gold.values())
+        figures[name] = len(rows), certain, soft_
+    table = Table("flipped", "pairs", "certain labels", "soft labels", "gain", title="gold")
+    for name, (pairs, certain, soft_) in figures.items():
+        gain = f"{soft_ - certain:+.3f}"
+        table.add_row(name, str(pairs), f"{certain:.3f}", f"{soft_:.3f}", gain)
+    Console().print(table)
+    if json_file is not None:
+        rows_ = [dict(zip(("flipped", "pairs", "certain", "soft"), (n, *f), strict=True))
+                 for n, f in figures.items()]  # fmt: skip
+        json_file.write_text(json.dumps(rows_, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
