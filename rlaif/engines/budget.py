@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -21,10 +23,12 @@ class Budget:
     Args:
         tokens: the most tokens in one batch.
         name: the model's name, for the warning.
+        workers: how many batches are worked on at once, the processor's threads shared out among
+            them: a small model leaves most of a pass's threads waiting.
     """
 
-    def __init__(self, tokens: int, name: str) -> None:
-        self.tokens, self.name = tokens, name
+    def __init__(self, tokens: int, name: str, workers: int = 1) -> None:
+        self.tokens, self.name, self.workers = tokens, name, workers
         self._warned = False
 
     def run(
@@ -44,14 +48,34 @@ class Budget:
         left = set(indices)
         too_large: list[int] = []
         while left:
-            for batch, work in plan(sorted(left), self.tokens):
-                if not self._fits(work):
-                    if len(batch) > 1 and self.tokens > 1:
-                        self._halve()
-                        break
-                    too_large.extend(batch)
-                left.difference_update(batch)
+            planned = plan(sorted(left), self.tokens)
+            with self._each([work for _, work in planned]) as fits:
+                for (batch, _), fit in zip(planned, fits, strict=True):
+                    if not fit:
+                        if len(batch) > 1 and self.tokens > 1:
+                            self._halve()
+                            break
+                        too_large.extend(batch)
+                    left.difference_update(batch)
         return too_large
+
+    @contextmanager
+    def _each(self, works: Sequence[Callable[[], None]]) -> Iterator[Iterator[bool]]:
+        """Whether each piece of work fitted, in order, while the work goes on."""
+        workers = min(self.workers, len(works))
+        if workers < 2:
+            yield map(self._fits, works)
+            return
+        threads = torch.get_num_threads()
+        shared = (max(1, threads // workers),)
+        with ThreadPoolExecutor(
+            workers, initializer=torch.set_num_threads, initargs=shared
+        ) as pool:
+            try:
+                yield pool.map(torch.inference_mode()(self._fits), works)
+            finally:
+                pool.shutdown(cancel_futures=True)
+                torch.set_num_threads(threads)  # a part of it is common to all threads
 
     def retry(self, work: Callable[[int], T]) -> T:
         """Run `work(tokens)`, with ever fewer tokens while memory runs out."""

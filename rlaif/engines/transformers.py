@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -28,8 +29,10 @@ from rlaif.engines.score import Scorer
 from rlaif.errors import EngineError
 from rlaif.records import Chat, Response
 
-_TOKENS = {"cpu": 2048, "cuda": 16_384}
+_TOKENS = {"cpu": 1024, "cuda": 16_384}
 """Tokens in one forward pass of scoring, where the engine is not told otherwise."""
+_MOST_PASSES = 4
+"""Forward passes at once, on a CPU."""
 _MOST_ROWS = 512
 _CACHE_BYTES = 2**30
 """Room for keys and values while sampling, on a CPU; on a GPU it is a third of its memory.
@@ -89,6 +92,7 @@ class TransformersEngine:
         self._tokenizer = tokenizer
         self._encoder = ChatEncoder(tokenizer, self.name, template_arguments)
         self.usage = Usage()
+        self._counting = Lock()
         self._closed = False
 
     @cached_property
@@ -212,8 +216,9 @@ class TransformersEngine:
         )
         n = sampling.n
         width = max(len(prompts[i]) for i in batch)
-        self.usage.computed_tokens += width * len(batch)
-        self.usage.generated_tokens += sum(len(row or ()) for row in rows)
+        with self._counting:
+            self.usage.computed_tokens += width * len(batch)
+            self.usage.generated_tokens += sum(len(row or ()) for row in rows)
         return {
             i: self._generation(chats[i], rows[k * n : (k + 1) * n], sampling.stop)
             for k, i in enumerate(batch)
@@ -262,7 +267,12 @@ class TransformersEngine:
 
     @cached_property
     def _scorer(self) -> Scorer:
-        return Scorer(self._model, self.name, self._tokens, packing=self._pack)
+        passes = self._passes
+        return Scorer(self._model, self.name, self._tokens, packing=self._pack, workers=passes)
+
+    @property
+    def _passes(self) -> int:
+        return min(_MOST_PASSES, torch.get_num_threads()) if self._device == "cpu" else 1
 
     @cached_property
     def _sampling_budget(self) -> Budget:
@@ -275,7 +285,7 @@ class TransformersEngine:
         room = _CACHE_BYTES
         if self._device.startswith("cuda"):
             room = torch.cuda.get_device_properties(self._device).total_memory // 3
-        return Budget(max(1, room // a_token), self.name)
+        return Budget(max(1, room // a_token), self.name, self._passes)
 
     @cached_property
     def _ends(self) -> frozenset[int]:

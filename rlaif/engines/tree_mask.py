@@ -32,17 +32,17 @@ class MaskForm:
     def mask(
         self, ends: Tensor, position_ids: Tensor, dtype: torch.dtype
     ) -> Tensor | dict[str, Tensor]:
-        """The mask of one pack, each tensor of shape (1, 1, n, n).
+        """The masks of some packs, each tensor of shape (packs, 1, n, n).
 
         Args:
-            ends: where each token's subtree ends, shape (n,).
-            position_ids: each token's depth, shape (n,).
+            ends: where each token's subtree ends, shape (packs, n).
+            position_ids: each token's depth, shape (packs, n).
             dtype: the model's.
         """
-        full = visible(torch.arange(len(ends), device=ends.device), ends)
+        full = visible(torch.arange(ends.shape[1], device=ends.device), ends[:, None])
         near = full
         if self.window is not None:  # a window reaches back along a token's own path
-            near = full & (position_ids[:, None] - position_ids < self.window)
+            near = full & (position_ids[:, :, None] - position_ids[:, None] < self.window)
         if not self.by_layer_type:
             return self._cast(near, dtype)
         return {
@@ -54,7 +54,7 @@ class MaskForm:
         if self.additive:
             blank = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
             seen = blank.masked_fill(~seen, torch.finfo(dtype).min)
-        return seen[None, None]
+        return seen[:, None]
 
 
 def mask_forms(config: Any) -> list[MaskForm]:

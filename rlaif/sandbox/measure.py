@@ -11,13 +11,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rlaif.constitution import Constitution, Principle
+from rlaif.constitution import Constitution
 from rlaif.engines.protocol import Engine
-from rlaif.evaluate.winrate import flip_rate
 from rlaif.label.ask import ask
-from rlaif.label.judge import judge
 from rlaif.label.method import Method
-from rlaif.records import Message, Record, Response
+from rlaif.records import Record
 from rlaif.sandbox import principles, prompts
 from rlaif.sandbox.answers import CORES, MANNERS, answer, traits
 from rlaif.sandbox.lessons import judged_answer
@@ -100,27 +98,27 @@ def pairwise_accuracy(engine: Engine, method: Method, n: int, seed: int = 0) -> 
         seed: of the answers and of the wordings.
     """
     rng = random.Random(f"pairs {seed}")
-    records, gold, rules = [], [], []
+    chats, gold = [], []
     for prompt in prompts.prompts(n, "evaluate", seed):
         question = prompts.parse(prompt)
         assert question is not None
         attribute = rng.choice([CORES[question.kind], *MANNERS])
         wish, first = Wish(attribute, rng.random() < 0.5), rng.random() < 0.5
         texts = [answer(prompt, {attribute: has}, rng) for has in (first, not first)]
-        responses = tuple(Response(text, len(prompts.words(text)), "stop") for text in texts)
-        records.append(Record(prompt, (Message("user", prompt),), responses))
-        rules.append(Principle(id="asked", text=principles.draw(rng, *wish)))
+        asked = {"prompt": prompt, "principle": principles.draw(rng, *wish)}
+        for a, b in (texts, texts[::-1]):
+            values = asked | {"response_a": a, "response_b": b}
+            chats.append((method.template.message(method.reasoning, **values),))
         gold.append(wish.present == first)
-    judged = [
-        judge([record], engine, [rule], method)[0]
-        for record, rule in zip(records, rules, strict=True)
-    ]
-    right = [
-        v.log_odds is not None and (v.log_odds > 0) == better
-        for record, better in zip(judged, gold, strict=True)
-        for v in record.verdicts
-    ]
-    return PairwiseAccuracy(_mean(right), flip_rate(judged))
+    said = [found.log_odds for found in ask(chats, engine, method)]
+    right, flipped = list[bool](), list[bool]()
+    for in_order, swapped, better in zip(said[::2], said[1::2], gold, strict=True):
+        if in_order is None or swapped is None:
+            right.append(False)
+            continue
+        right.append((in_order > swapped) == better)
+        flipped.append((in_order > 0) == (swapped > 0))
+    return PairwiseAccuracy(_mean(right), _mean(flipped))
 
 
 def wishes(constitution: Constitution) -> dict[str, Wish | None]:

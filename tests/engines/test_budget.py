@@ -53,3 +53,25 @@ def test_other_errors_are_passed_on() -> None:
 
     with pytest.raises(ValueError, match="no"):
         Budget(10, "m").run([0], lambda of, tokens: [([0], work)])
+
+
+def test_with_several_workers_every_row_is_done_once_and_threads_are_given_back() -> None:
+    done: list[int] = []
+    threads = torch.get_num_threads()
+
+    def plan(of: Batch, tokens: int) -> Plan:
+        return [([i], partial(done.append, i)) for i in of]
+
+    assert Budget(10, "m", workers=3).run(range(50), plan) == []
+    assert sorted(done) == list(range(50))
+    assert torch.get_num_threads() == threads
+
+
+def test_an_error_in_a_worker_is_passed_on_and_ends_the_rest() -> None:
+    def work(i: int) -> None:
+        raise ValueError(f"no {i}")
+
+    with pytest.raises(ValueError, match="no 0"):
+        Budget(10, "m", workers=2).run(
+            range(9), lambda of, tokens: [([i], partial(work, i)) for i in of]
+        )
