@@ -39,7 +39,7 @@ SHAPES = {
                 "num_attention_heads": 4, "num_key_value_heads": 4},
 }  # fmt: skip
 
-STEPS = {"teacher": 3200, "student": 3000}
+STEPS = {"teacher": 3200, "student": 2800}
 WORKERS = 2
 ROWS = 8  # a step, of each worker
 
@@ -110,7 +110,7 @@ def student_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
         return teacher_lesson(rng, progress)
     # Bare answers first: what to say is in the core, and a few words each make for many of them.
     bare = progress < 0.5 and rng.random() < 0.7
-    hard = bare and rng.random() < 0.4
+    hard = bare and rng.random() < 0.25
     prompt = lessons.pretraining_prompt(rng, ("fact", "sum") if hard else prompts.KINDS)
     lesson = lessons.answered(prompt, rng, good_core=0.5, manners=0.05 if bare else 0.5)
     return lesson._replace(prompt=prompt)  # so that it is taught to know the answer

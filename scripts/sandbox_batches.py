@@ -138,7 +138,7 @@ class Lessons:
     def seen(self, lesson: lessons.Lesson) -> list[Seen]:
         """Pack a lesson, and find what is taught where; a long lesson takes several packs."""
         shown = [self._shown(lesson.prompt, response) for response in lesson.judged]
-        known = self._known(lesson.prompt)
+        known = self._known(lesson)
         told = [Told(self, lesson, shown, known, *texts) for texts in lesson.asked]
         for one, (text, wish) in zip(told, lesson.principles, strict=False):
             one.asks(self.ids(text), wish, lesson.traits)
@@ -161,13 +161,28 @@ class Lessons:
             ends[place - (len(sentence) > 1)] = SENTENCES.index(kind)
         return self.ids(response), ends
 
-    def _known(self, prompt: str) -> Marked:
-        """A prompt: its tokens, and the token that answers it at its end."""
-        question = prompts.parse(prompt)
-        if question is None or question.kind not in HARD:
+    def _known(self, lesson: lessons.Lesson) -> Marked:
+        """A prompt: its tokens, and at its end the token that answers it.
+
+        That is the right answer to a fact or a sum. Who speaks and is not judged has to take a
+        word out of other prompts too: who is to be announced, or what advice is wanted on.
+        """
+        question = prompts.parse(lesson.prompt)
+        if question is None:
             return [], {}
-        ids = self.ids(prompt)
-        [answer] = self.ids(question["o" if question.kind == "fact" else "c"])
+        match question.kind:
+            case "fact":
+                word = question["o"]
+            case "sum":
+                word = question["c"]
+            case "private" if not lesson.judged:
+                word = question["name"]
+            case "advice" if not lesson.judged:
+                word = question["act"].split()[-1]
+            case _:
+                return [], {}
+        ids = self.ids(lesson.prompt)
+        [answer] = self.ids(word)
         return ids, {len(ids) - 1: answer}
 
 
