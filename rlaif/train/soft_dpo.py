@@ -9,6 +9,15 @@ policy to reference (arXiv:2305.18290, eq. 7), and p the probability of the labe
 
 the cross-entropy against p, as in arXiv:2212.08073 (section 4.1) for the preference model. The
 right-hand side is TRL's own loss and a term that is linear in x; only that term is added here.
+
+Beside "sigmoid", `loss_type` may name "sft": the likelihood of the better response
+(arXiv:2404.19733), which keeps DPO from wearing down what both have in common. Of two responses
+that are better with probability p and 1−p, each counts by its own. With l for a token's
+log-probability:
+
+    −(p·Σ_chosen l + (1−p)·Σ_rejected l) / (p·n_chosen + (1−p)·n_rejected)
+
+with sums over the batch, which for p = 1 is TRL's mean over the chosen tokens.
 """
 
 from __future__ import annotations
@@ -26,18 +35,17 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from rlaif.errors import RecipeError
 from rlaif.train.data import PROBABILITY
 
-_COVERED: Mapping[str, object] = {
-    "loss_type": ["sigmoid"],
-    "loss_weights": None,
-    "label_smoothing": 0.0,
-    "use_weighting": False,
-    "ld_alpha": None,
-    "f_divergence_type": "reverse_kl",
-    "padding_free": False,
-    "use_liger_kernel": False,
-    "remove_unused_columns": True,
+_COVERED: Mapping[str, tuple[object, ...]] = {
+    "loss_type": (["sigmoid"], ["sigmoid", "sft"]),
+    "label_smoothing": (0.0,),
+    "use_weighting": (False,),
+    "ld_alpha": (None,),
+    "f_divergence_type": ("reverse_kl",),
+    "padding_free": (False,),
+    "use_liger_kernel": (False,),
+    "remove_unused_columns": (True,),
 }
-"""What `trl.DPOConfig` must say for the formula above to be the loss."""
+"""What `trl.DPOConfig` may say for the formulas above to be the loss."""
 
 
 def refuse_uncovered(config: Any) -> None:
@@ -48,12 +56,12 @@ def refuse_uncovered(config: Any) -> None:
     """
     for key, covered in _COVERED.items():
         value = getattr(config, key)
-        if value != covered:
+        if value not in covered:
             raise RecipeError(
                 "not defined for soft labels",
                 key=f"train.dpo.{key}",
                 value=value,
-                mend=f"remove it ({covered!r}), or set train.soft_labels to false",
+                mend=f"remove it ({covered[0]!r}), or set train.soft_labels to false",
             )
 
 
@@ -78,6 +86,8 @@ class SoftDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl has no types
 
     data_collator: Any
     precompute_ref_logps: bool
+    loss_types: list[str]
+    loss_weights: list[float]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         refuse_uncovered(kwargs["args"])
@@ -108,7 +118,12 @@ class SoftDPOTrainer(DPOTrainer):  # type: ignore[misc]  # trl has no types
         with self._reference_in_batch():
             result = super()._compute_loss(policy, inputs, return_outputs)
         x = self.beta * _difference(policy.output, inputs)
-        soft = ((1 - probability) * x).mean()
+        soft = self.loss_weights[0] * ((1 - probability) * x).mean()
+        if len(self.loss_types) == 2:
+            certain, likely = (
+                _likelihood(policy.output, inputs, p) for p in (torch.ones_like(x), probability)
+            )
+            soft = soft + self.loss_weights[1] * (certain - likely)
         return (result[0] + soft, result[1]) if return_outputs else result + soft
 
     @contextmanager
@@ -142,3 +157,11 @@ def _difference(policy: Any, inputs: Mapping[str, Tensor]) -> Tensor:
     log_probs: Tensor = policy.log_probs
     chosen, rejected = log_probs[:, -length:].sum(dim=1).chunk(2)
     return chosen - inputs["ref_chosen_logps"] - rejected + inputs["ref_rejected_logps"]
+
+
+def _likelihood(policy: Any, inputs: Mapping[str, Tensor], probability: Tensor) -> Tensor:
+    """The mean log-probability of a token, the responses weighted by p and 1−p; a number."""
+    mask = inputs["completion_mask"][:, 1:]
+    weight = torch.cat([probability, 1 - probability]).to(mask.device)
+    log_probs: Tensor = policy.log_probs[:, -mask.size(1) :].sum(dim=1)
+    return (weight * log_probs).sum() / (weight * mask.sum(dim=1)).sum()

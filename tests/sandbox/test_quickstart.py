@@ -51,7 +51,9 @@ def test_the_main_job_end_to_end_and_again(
         evaluate = whole.evaluate.model_copy(
             update={"prompts": held_out.model_copy(update={"limit": 32}), "n": 2}
         )
-        return whole.model_copy(update={"prompts": prompts, "evaluate": evaluate})
+        blocks = {name: getattr(whole.train, name) | {"max_steps": 8} for name in ("dpo", "reward")}
+        train = whole.train.model_copy(update=blocks)
+        return whole.model_copy(update={"prompts": prompts, "evaluate": evaluate, "train": train})
 
     monkeypatch.setattr(module, "_recipe", recipe)
     summary = quickstart(tmp_path / "run")
@@ -63,7 +65,7 @@ def test_the_main_job_end_to_end_and_again(
         for key in path.split("."):
             value = value[key]
         assert value is not None, path
-    assert stored["prompts"] == 64 and stored["responses"] == 64 * 8
+    assert stored["prompts"] == 64 and stored["responses"] == 64 * 12
     assert 0.3 <= stored["gold"]["base"] <= 0.65
     assert set(stored["gold"]["by_principle"]["greeting"]) == {"base", "sft", "dpo"}
     weights = (tmp_path / "run/models/dpo/final/model.safetensors").read_bytes()

@@ -17,8 +17,9 @@ from tests.tiny_models import tiny_model_folder
 from tests.train.tiny_run import QUICK, pairs
 
 LORA = {"r": 4, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
-WAYS = [{}, {"precompute_ref_log_probs": True}, {"peft_config": LORA}]
-IDS = ["reference", "precomputed", "lora"]
+SFT = {"loss_type": ["sigmoid", "sft"], "loss_weights": [0.7, 0.4]}
+WAYS = [{}, {"precompute_ref_log_probs": True}, {"peft_config": LORA}, SFT]
+IDS = ["reference", "precomputed", "lora", "with sft"]
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +187,7 @@ def test_no_model_is_given_the_probabilities(model: Path, way: dict[str, Any]) -
     ("key", "value"),
     [
         ("loss_type", "ipo"),
-        ("loss_type", ["sigmoid", "sft"]),
+        ("loss_type", ["sigmoid", "hinge"]),
         ("label_smoothing", 0.1),
         ("use_weighting", True),
         ("ld_alpha", 0.5),
