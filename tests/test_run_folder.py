@@ -23,9 +23,9 @@ from rlaif.run_folder import RunFolder
 with RunFolder(Path(sys.argv[1])).lock():
     worker = os.fork() if sys.argv[2] == "with a worker" else None
     if worker is not None:
-        print(worker or "ready", flush=True)
+        os.write(1, f"{worker or 'ready'}\\n".encode())
     else:
-        print("ready", flush=True)
+        os.write(1, b"ready\\n")
     time.sleep(600)
 """
 
