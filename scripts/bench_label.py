@@ -26,7 +26,7 @@ from rlaif.engines.prefix import trie_floor
 from rlaif.engines.score import Scorer
 
 VOCABULARY = 8192
-TOKENS, ONE_AT_A_TIME = 2048, 1
+TOKENS, ONE_AT_A_TIME = 1024, 1
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ from rlaif.recipe import Recipe
 from rlaif.records import Record
 from rlaif.run_folder import RunFolder
 from rlaif.sandbox import measure
+from rlaif.sandbox.quickstart import launch_file
 from rlaif.tables import SAMPLES
 
 RATES = {"10 %": (0.1,), "20 %": (0.2,), "30 %": (0.3,), "40 %": (0.4,),
@@ -76,11 +77,11 @@ def trained_gold(run: Path, to: Path, rows: list[dict[str, Any]], *, soft: bool)
     folder = to / "data" / "pairs"
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=pair_schema(False)), folder / "0.parquet")
-    pipeline.train("dpo", to / "recipe.yaml", quiet=True)
-    samples = pipeline.evaluation_samples(RunFolder(to), recipe, "dpo")
-    return measure.compliance(
-        pipeline.read_records(samples), Constitution.load(recipe.constitution)
-    )[0]
+    pipeline.train("dpo", to / "recipe.yaml", launch_file(), quiet=True)
+    with RunFolder(to).lock():
+        samples = pipeline.evaluation_samples(RunFolder(to), recipe, "dpo")
+    constitution = Constitution.load(recipe.constitution)
+    return measure.compliance(pipeline.read_records(samples), constitution)[0]
 
 
 def main(

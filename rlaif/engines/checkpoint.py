@@ -180,3 +180,15 @@ def _cpu_multiplies_bfloat16() -> bool:
 def versions() -> dict[str, str]:
     """The libraries that compute, and their versions."""
     return {"torch": torch.__version__, "transformers": transformers.__version__}
+
+
+def changes_as_it_reads(config: Any) -> bool:
+    """Whether a forward pass changes the model, so that no two may run at once.
+
+    A rotary embedding that adapts to the length of its input ("dynamic", "longrope") writes the
+    frequencies that it took into the model: a pass beside it would be read at wrong positions.
+    """
+    given = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    by_layer_type = [part for part in given.values() if isinstance(part, dict)]
+    types = [str(part.get("rope_type")) for part in (given, *by_layer_type)]
+    return any("dynamic" in name or name == "longrope" for name in types)

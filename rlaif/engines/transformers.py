@@ -137,6 +137,7 @@ class TransformersEngine:
             batches = by_length(room, of, tokens // sampling.n, rows)
             return [(batch, partial(work, batch)) for batch in batches]
 
+        _ = self._model, self._ends  # loaded here, once, and not by each worker
         for i in self._sampling_budget.run(list(prompts), plan):
             generations[i] = Generation((), _TOO_LARGE)
         return [generations[i] for i in range(len(chats))]
@@ -272,7 +273,10 @@ class TransformersEngine:
 
     @property
     def _passes(self) -> int:
-        return min(_MOST_PASSES, torch.get_num_threads()) if self._device == "cpu" else 1
+        own_code = self._source[2]  # may keep what it likes between passes
+        if self._device != "cpu" or own_code or checkpoint.changes_as_it_reads(self._config):
+            return 1
+        return min(_MOST_PASSES, torch.get_num_threads())
 
     @cached_property
     def _sampling_budget(self) -> Budget:

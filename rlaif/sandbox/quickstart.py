@@ -80,7 +80,7 @@ def quickstart(
         for stage in ("sft", "dpo", "reward"):
             with _timed(run, seconds, stage):
                 progress("training: " + stage, 0, 1)
-                pipeline.train(stage, recipe_file, _launch_file(), quiet=True)
+                pipeline.train(stage, recipe_file, launch_file(), quiet=True)
                 progress("training: " + stage, 1, 1)
         with _timed(run, seconds, "evaluate"):
             samples = _sample_all(run, recipe, progress)
@@ -96,8 +96,8 @@ def quickstart(
     return summary
 
 
-def _launch_file() -> Path | None:
-    """Of `accelerate launch`; a GPU needs none."""
+def launch_file() -> Path | None:
+    """The config file of `accelerate launch` for models this small; a GPU needs none."""
     import torch
 
     return None if torch.cuda.is_available() else HERE / "two-cpu.yaml"

@@ -128,3 +128,29 @@ def test_an_adapter_must_be_a_folder_with_safetensors(folder: Path, tmp_path: Pa
     (tmp_path / "adapter_model.bin").write_bytes(b"")
     with pytest.raises(EngineError, match=r"no adapter_model.safetensors"):
         TransformersEngine(str(folder), adapter=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("rope", "changes"),
+    [
+        ({"rope_type": "default", "rope_theta": 1e4}, False),
+        ({"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}, False),
+        ({"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}, True),
+        ({"sliding_attention": {"rope_type": "dynamic"}, "full_attention": {}}, True),
+    ],
+)
+def test_a_rotary_embedding_that_adapts_is_read_by_one_pass_at_a_time(
+    rope: dict[str, object], changes: bool
+) -> None:
+    text = SimpleNamespace(rope_parameters=rope)
+    assert checkpoint.changes_as_it_reads(SimpleNamespace(get_text_config=lambda: text)) is changes
+
+
+def test_only_models_that_stay_as_they_are_get_several_passes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert TransformersEngine(str(folder), device="cpu")._passes == 2
+    assert TransformersEngine(str(folder), device="cpu", trust_remote_code=True)._passes == 1
+    monkeypatch.setattr(checkpoint, "changes_as_it_reads", lambda config: True)
+    assert TransformersEngine(str(folder), device="cpu")._passes == 1

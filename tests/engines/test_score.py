@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import random
 import warnings
+from functools import partial
 from typing import Any
 
 import pytest
@@ -86,6 +87,19 @@ def test_packed_is_what_each_sequence_gives_alone(name: str) -> None:
             found = torch.tensor(scorer.logprobs(rows, whole))
         assert (found - alone(model, rows)).abs().max() < 1e-5
         assert scorer.computed_tokens < sum(map(len, rows))
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_several_passes_at_once_give_the_same_to_the_last_bit(
+    packing: bool, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    torch.set_num_threads(1)  # each pass has one in both: their number is the order of summing
+    model, rows = tiny_model(CONFIGS["qwen3 with a window"]), tree(3)
+    one = Scorer(model, "m", tokens=60, packing=packing)
+    three = Scorer(model, "m", tokens=60, packing=packing, workers=3)
+    assert three.logprobs(rows, whole) == one.logprobs(rows, whole)
+    assert three.computed_tokens == one.computed_tokens
 
 
 def test_padded_batches_give_the_same() -> None:

@@ -75,8 +75,10 @@ def test_lessons_in_one_row_do_not_see_each_other():
 
 
 def test_batches_are_full_and_follow_from_the_seed():
+    def teach(rng, progress):
+        return lessons.glimpses(PROMPT, 6, rng)
+
     def two():
-        teach = lambda rng, progress: lessons.glimpses(PROMPT, 6, rng)  # noqa: E731
         return list(batches(TOKENIZER, teach, range(2), 3, random.Random(5)))
 
     first, again = two(), two()
