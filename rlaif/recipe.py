@@ -139,6 +139,26 @@ class Pick(StrictModel, error=RecipeError):
     write_margin: bool = False
 
 
+class PairChoice(StrictModel, error=RecipeError):
+    """Which of a run's preference pairs a stage is trained on.
+
+    A reward model learns what outweighs what from pairs that trade one principle for another. DPO
+    learns the loss there together with the win. And where two responses are far apart, it mostly
+    pushes down the words of the worse one, and with them all that are like them (the squeezing
+    effect, arXiv:2407.10490).
+
+    Attributes:
+        max_margin: greatest margin of chosen over rejected, in nats; None takes all.
+        max_concession: most by which the rejected may be the better one under any principle, in
+            unweighted nats. At 0, no weights could turn a pair round: Pareto dominance.
+        limit: at most so many, drawn by the recipe's seed.
+    """
+
+    max_margin: LogOdds | None = None
+    max_concession: LogOdds | None = None
+    limit: Count | None = None
+
+
 class Train(StrictModel, error=RecipeError):
     """What is trained, in this order; a block that is not there is not trained.
 
@@ -148,6 +168,8 @@ class Train(StrictModel, error=RecipeError):
         sft: arguments of `trl.SFTConfig`.
         dpo: arguments of `trl.DPOConfig`.
         reward: arguments of `trl.RewardConfig`.
+        dpo_pairs: which pairs `dpo` is trained on.
+        reward_pairs: which pairs `reward` is trained on.
     """
 
     soft_labels: bool = True
@@ -155,6 +177,8 @@ class Train(StrictModel, error=RecipeError):
     sft: dict[str, Any] | None = None
     dpo: dict[str, Any] | None = None
     reward: dict[str, Any] | None = None
+    dpo_pairs: PairChoice = PairChoice()
+    reward_pairs: PairChoice = PairChoice()
 
     @field_validator("sft", "dpo", "reward")
     @classmethod

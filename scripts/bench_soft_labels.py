@@ -59,7 +59,7 @@ def flipped_pairs(
         if ends is None:
             continue
         chosen, rejected = ends if draw >= rate else ends[::-1]
-        row = pair_row(record, chosen, rejected, margin=1.0)
+        row = pair_row(record, chosen, rejected, margin=1.0, concession=0.0)
         rows.append(row | {"chosen_probability": 1 - rate, "judge": "gold, flipped",
                            "constitution": constitution.fingerprint})  # fmt: skip
     return rows

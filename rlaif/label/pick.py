@@ -92,6 +92,8 @@ def pick_pairs(
             drops.append(pairs)
             continue
         for (chosen, rejected), margin in pairs.items():
-            row = pair_row(record, chosen, rejected, margin) | origin
+            gaps = scores.margins[chosen, rejected].by_principle.values()
+            concession = max(0.0, -min(gaps, default=0.0))
+            row = pair_row(record, chosen, rejected, margin, concession) | origin
             rows.append(row | {"margin": margin} if settings.write_margin else row)
     return rows, drops

@@ -38,6 +38,7 @@ def pair_schema(write_margin: bool) -> pa.Schema:
         ("chosen", _CHAT),
         ("rejected", _CHAT),
         ("score_margin", pa.float64()),
+        ("concession", pa.float64()),
         ("chosen_probability", pa.float64()),
         ("probability_calibrated", pa.bool_()),
         ("record_id", pa.string()),
@@ -61,8 +62,11 @@ def sft_row(record: Record, index: int, score: float | None, margin: float) -> R
     }
 
 
-def pair_row(record: Record, chosen: int, rejected: int, margin: float) -> Row:
+def pair_row(record: Record, chosen: int, rejected: int, margin: float, concession: float) -> Row:
     """A preference; `margin` in nats, over 0. Its probability, σ(margin), is not calibrated here.
+
+    `concession`, in nats, is by how much the rejected response is the better one under the
+    principle where it is most so; 0 where it is so under none.
 
     The origin, and the column `margin`, are for pick.py to add.
     """
@@ -71,6 +75,7 @@ def pair_row(record: Record, chosen: int, rejected: int, margin: float) -> Row:
         "chosen": _completion(record, chosen),
         "rejected": _completion(record, rejected),
         "score_margin": margin,
+        "concession": concession,
         "chosen_probability": sigmoid(margin),
         "probability_calibrated": False,
         "record_id": record.id,

@@ -1,6 +1,6 @@
 """The picks and pairs of a run → datasets that TRL takes; bad rows found, held-out rows set aside.
 
-RUN/data/{sft,pairs}/*.parquet → check → load → hold_out → trainer
+RUN/data/{sft,pairs}/*.parquet → check → load → choose → hold_out → trainer
 
 Only the columns that a trainer is meant to see leave this module: what a trainer makes of others
 (a `margin` of the reward trainer's, say) is then no question.
@@ -9,6 +9,7 @@ Only the columns that a trainer is meant to see leave this module: what a traine
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, load_dataset
 
 from rlaif.errors import DataError
+from rlaif.recipe import PairChoice
 from rlaif.records import seed_of
 from rlaif.run_folder import os_errors
 from rlaif.train.plan import HELD_OUT
@@ -23,6 +25,7 @@ from rlaif.train.plan import HELD_OUT
 ID = "record_id"
 PROBABILITY = "chosen_probability"
 MARGIN = "margin"
+SCORE_MARGIN, CONCESSION = "score_margin", "concession"
 
 
 def columns_of(files: Sequence[Path]) -> list[str]:
@@ -77,6 +80,38 @@ def load(files: Sequence[Path], columns: Sequence[str], cache: Path) -> Dataset:
         "parquet", data_files=[str(f) for f in files], split="train", cache_dir=str(cache)
     )
     return rows.select_columns(list(columns))
+
+
+def choice_columns(choice: PairChoice) -> list[str]:
+    """The columns that a choice among pairs looks at."""
+    limits = {SCORE_MARGIN: choice.max_margin, CONCESSION: choice.max_concession}
+    return [column for column, most in limits.items() if most is not None]
+
+
+def choose(rows: Dataset, choice: PairChoice, seed: int, key: str) -> Dataset:
+    """The pairs that a stage is trained on, in the order that they were in.
+
+    Args:
+        rows: with the columns of `choice_columns`.
+        choice: which of them.
+        seed: of the draw, where there are more than `choice.limit`.
+        key: the choice's place in the recipe, for the error.
+
+    Raises:
+        DataError: the choice leaves none.
+    """
+    limits = {SCORE_MARGIN: choice.max_margin, CONCESSION: choice.max_concession}
+    kept = list(range(len(rows)))
+    for column in choice_columns(choice):
+        values, most = rows[column], limits[column]
+        kept = [i for i in kept if values[i] <= most]
+    if not kept:
+        raise DataError(
+            f"it leaves none of the {len(rows)} pairs", key=key, mend="raise its values"
+        )
+    if choice.limit is not None and choice.limit < len(kept):
+        kept = sorted(random.Random(f"pairs {seed}").sample(kept, choice.limit))
+    return rows if len(kept) == len(rows) else rows.select(kept)
 
 
 def hold_out(rows: Dataset, seed: int) -> tuple[Dataset, Dataset]:

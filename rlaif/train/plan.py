@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rlaif.errors import DataError, RecipeError, TrainError
-from rlaif.recipe import Recipe
+from rlaif.recipe import PairChoice, Recipe
 from rlaif.records import fingerprint
 from rlaif.run_folder import RunFolder
 from rlaif.train.start import Start, sha256, start_of_student
@@ -125,6 +125,12 @@ class Plan:
         return self.stage == "dpo" and self.recipe.train.soft_labels
 
     @property
+    def pairs(self) -> PairChoice:
+        """Which pairs to train on; the SFT stage has none."""
+        train = self.recipe.train
+        return {"dpo": train.dpo_pairs, "reward": train.reward_pairs}.get(self.stage, PairChoice())
+
+    @property
     def holds_out(self) -> bool:
         """Whether a share of the prompts is kept out of training.
 
@@ -143,6 +149,7 @@ class Plan:
             "seed": self.recipe.seed,
             "lora": self.recipe.train.lora,
             "soft_labels": self.soft_labels,
+            "pairs": self.pairs.model_dump(),
             "held_out": HELD_OUT if self.holds_out else 0,
             "data": {p.name: sha256(p) for p in self.data},
             "start": dict(self.start.identity),

@@ -102,19 +102,21 @@ def _train(plan: Plan, args: Config, launch: Launch) -> None:
 
 
 def _check_data(plan: Plan) -> None:
-    from rlaif.train.data import ID, check, columns_of
+    from rlaif.train.data import ID, check, choice_columns, columns_of
     from rlaif.train.trainers import columns
 
-    check(plan.data, [*columns(plan, columns_of(plan.data)), ID], plan.recipe_file)
+    wanted = columns(plan, columns_of(plan.data))
+    check(plan.data, [*wanted, *choice_columns(plan.pairs), ID], plan.recipe_file)
 
 
 def _rows(plan: Plan) -> tuple[Dataset, Dataset | None]:
     """The rows to train on, and those held out, if any are."""
-    from rlaif.train.data import ID, columns_of, hold_out, load
+    from rlaif.train.data import ID, choice_columns, choose, columns_of, hold_out, load
     from rlaif.train.trainers import columns
 
     wanted = columns(plan, columns_of(plan.data))
-    rows = load(plan.data, [*wanted, ID], plan.cache)
+    rows = load(plan.data, [*wanted, *choice_columns(plan.pairs), ID], plan.cache)
+    rows = choose(rows, plan.pairs, plan.recipe.seed, f"train.{plan.stage}_pairs")
     if not plan.holds_out:
         return rows.select_columns(wanted), None
     train_rows, held = hold_out(rows, plan.recipe.seed)

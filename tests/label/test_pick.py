@@ -48,6 +48,7 @@ def test_a_pair_says_what_was_decided_by_whom() -> None:
         "chosen": [{"role": "assistant", "content": "b c"}],
         "rejected": [{"role": "assistant", "content": "a"}],
         "score_margin": 2.0,
+        "concession": 0.0,
         "chosen_probability": pytest.approx(sigmoid(2.0)),
         "probability_calibrated": False,
         "record_id": record.id,
@@ -56,6 +57,14 @@ def test_a_pair_says_what_was_decided_by_whom() -> None:
         "constitution": rules(1).fingerprint,
         "judge": "a judge",
     }
+
+
+def test_a_pair_says_what_the_rejected_response_did_better() -> None:
+    record = with_log_odds(make_record("a", "b"), [[3.0, 0.0], [-2.0, -0.5], [0.0, 1.0]])
+    [row] = pairs_of(record, rules(3))
+    assert row["chosen_index"] == 0
+    assert row["score_margin"] == pytest.approx(0.5)
+    assert row["concession"] == pytest.approx(1.5)  # under the second principle; 1.0 the third
 
 
 def test_an_sft_row_is_the_best_response() -> None:
@@ -133,6 +142,7 @@ def test_a_folder_of_pairs_loads_as_a_dataset(tmp_path: Path, write_margin: bool
         if name not in ("prompt", "chosen", "rejected")
     } == {
         "score_margin": "float64",
+        "concession": "float64",
         "chosen_probability": "float64",
         "probability_calibrated": "bool",
         "record_id": "string",

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlaif.errors import DataError
-from rlaif.train.data import check, hold_out, load
+from rlaif.recipe import PairChoice
+from rlaif.train.data import check, choice_columns, choose, hold_out, load
 from tests.train.tiny_run import pairs, write_rows
 
 COLUMNS = ["prompt", "chosen", "rejected", "chosen_probability"]
@@ -67,6 +68,45 @@ def test_only_the_columns_asked_for_leave(tmp_path: Path) -> None:
     rows = load(files(tmp_path / "data"), COLUMNS, tmp_path / "cache")
     assert rows.column_names == COLUMNS
     assert rows["prompt"][:] == [row["prompt"] for row in pairs(6)]
+
+
+PAIRS = Dataset.from_dict(
+    {"score_margin": [1.0, 2.0, 3.0, 4.0], "concession": [0.0, 0.5, 0.0, 0.6]}
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "margins"),
+    [
+        ({}, [1.0, 2.0, 3.0, 4.0]),
+        ({"max_margin": 3.0}, [1.0, 2.0, 3.0]),
+        ({"max_concession": 0.0}, [1.0, 3.0]),
+        ({"max_concession": 0.5, "max_margin": 2.0}, [1.0, 2.0]),
+        ({"limit": 9}, [1.0, 2.0, 3.0, 4.0]),
+    ],
+)
+def test_the_pairs_that_a_stage_takes(wanted: dict[str, float], margins: list[float]) -> None:
+    choice = PairChoice.model_validate(wanted)
+    rows = PAIRS.select_columns(choice_columns(choice)) if wanted.keys() - {"limit"} else PAIRS
+    assert [PAIRS["score_margin"][i] for i in _places(rows, choice)] == margins
+
+
+def _places(rows: Dataset, choice: PairChoice) -> list[int]:
+    numbered = rows.add_column("place", list(range(len(rows))))
+    return list(choose(numbered, choice, 0, "train.dpo_pairs")["place"])
+
+
+def test_a_limit_draws_by_the_seed_and_keeps_the_order() -> None:
+    rows = Dataset.from_dict({"place": list(range(100))})
+    draws = [choose(rows, PairChoice(limit=10), seed, "")["place"][:] for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    assert all(len(set(draw)) == 10 and draw == sorted(draw) for draw in draws)
+    assert draws[0] != list(range(10))
+
+
+def test_a_choice_that_leaves_nothing_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"train\.dpo_pairs: it leaves none of the 4 pairs"):
+        choose(PAIRS, PairChoice(max_margin=0.5), 0, "train.dpo_pairs")
 
 
 def ids(n: int) -> Dataset:

@@ -103,6 +103,20 @@ def test_a_finished_stage_is_not_trained_again(
     assert (run.folder / "log.jsonl").read_bytes() == log
 
 
+def test_each_stage_takes_the_pairs_that_the_recipe_chooses(tiny_run: Make) -> None:
+    run = tiny_run(
+        dpo=QUICK, dpo_pairs={"max_concession": 0.0}, reward=QUICK, reward_pairs={"limit": 7}
+    )
+    for stage in ("dpo", "reward"):
+        train(stage, run.recipe)
+    assert run.manifest("dpo")["rows"]["trained_on"] == 12  # every second one concedes something
+    assert run.manifest("reward")["rows"]["trained_on"] == 7
+    run.train["dpo_pairs"] = {"max_concession": 0.5}
+    run.save()
+    assert not run.plan("dpo").finished()
+    assert run.plan("reward").finished()
+
+
 def test_a_finished_stage_that_lost_its_weights_is_trained_again(tiny_run: Make) -> None:
     run = tiny_run(dpo=QUICK)
     weights = train("dpo", run.recipe) / "model.safetensors"

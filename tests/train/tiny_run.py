@@ -45,6 +45,7 @@ def pairs(n: int = 24, **columns: Sequence[Any]) -> list[dict[str, Any]]:
             ),
             "rejected": chat("no" + " no" * (i % 5), "assistant"),
             "score_margin": 1.0 + i % 3,
+            "concession": i % 2 / 2,
             "chosen_probability": 0.55 + 0.4 * (i % 7) / 7,
             "probability_calibrated": False,
             "record_id": f"{i // 2:016x}",
