@@ -37,7 +37,7 @@ from rlaif.stages import Progress
 
 HERE = Path(__file__).parent
 MODELS = ("base", "sft", "dpo")
-_JUDGED = 400  # answers that the judge is measured on, seven questions each
+_JUDGED = 300  # answers that the judge is measured on, seven questions each
 _PAIRS_JUDGED = 120
 
 
