@@ -157,7 +157,7 @@ def evaluate(recipe: Recipe, stage: str | None = None, progress: Progress = sile
         records = [r for i in compared.shards() for r in judged_records(compared, verdicts, i)]
         result = win_rate(
             records, constitution, mode=mode,
-            clip=recipe.judge.clip, min_decided=recipe.pick.min_decided,
+            clip=recipe.evaluate.clip, min_decided=recipe.pick.min_decided,
             resamples=recipe.evaluate.bootstrap, seed=recipe.seed,
         )  # fmt: skip
         path = run.root / "evaluate" / f"{stage}.json"

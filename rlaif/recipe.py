@@ -22,6 +22,7 @@ _SET_HERE = {"output_dir": "remove it: models go to the run folder, under models
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 LogOdds = Annotated[float, Field(ge=0)]
+Clip = Annotated[float, Field(gt=0, lt=0.5)]
 Temperature = Annotated[float, Field(ge=0)]
 
 
@@ -114,7 +115,7 @@ class Judge(StrictModel, error=RecipeError):
     reasoning: bool = False
     max_reasoning_tokens: Count = 128
     templates: InputPath | None = None
-    clip: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    clip: Clip = 0.01
 
 
 class Pick(StrictModel, error=RecipeError):
@@ -149,8 +150,9 @@ class PairChoice(StrictModel, error=RecipeError):
 
     Attributes:
         max_margin: greatest margin of chosen over rejected, in nats; None takes all.
-        max_concession: most by which the rejected may be the better one under any principle, in
-            unweighted nats. At 0, no weights could turn a pair round: Pareto dominance.
+        max_concession: most by which the rejected may be the better one under any principle that
+            was decided for both, in unweighted nats. At 0, no weights of these principles could
+            turn a pair round: Pareto dominance.
         limit: at most so many, drawn by the recipe's seed.
     """
 
@@ -198,6 +200,7 @@ class Evaluate(StrictModel, error=RecipeError):
         n: responses a prompt, of each model.
         temperature: of sampling them.
         max_tokens: of each response, at most.
+        clip: as the judge's, which shapes what is trained on; this one, what is measured.
         bootstrap: resamples behind a confidence interval.
     """
 
@@ -206,6 +209,7 @@ class Evaluate(StrictModel, error=RecipeError):
     n: Count = 1
     temperature: Temperature = 1.0
     max_tokens: Count = 256
+    clip: Clip = 0.01
     bootstrap: Count = 2000
 
     @model_validator(mode="after")

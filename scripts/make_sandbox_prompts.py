@@ -12,18 +12,18 @@ from rlaif.sandbox import prompts
 
 DATA = Path(__file__).parent.parent / "rlaif" / "sandbox" / "data"
 
-HARD: tuple[prompts.Kind, ...] = (
+LABELLED: tuple[prompts.Kind, ...] = (
     *("fact", "fact", "fact", "sum", "sum", "sum"),
     *("advice", "advice", "danger", "unknown", "private"),
 )
-"""The kinds of the prompts to label, in turn. What is right about a fact, a sum or a task has to be
+"""The kinds of prompts to label, in turn. What is right about a fact, a sum or a task has to be
 learned many times over; to refuse, to admit or to keep a secret is one and the same each time."""
 
 
 def main(out: Annotated[Path, typer.Option(help="the folder of both files")] = DATA) -> None:
     """Write label.jsonl and evaluate.jsonl."""
     for name, lines in {
-        "label": prompts.prompts(1024, "label", kinds=HARD),
+        "label": prompts.prompts(1024, "label", kinds=LABELLED),
         "evaluate": prompts.prompts(300, "evaluate"),
     }.items():
         text = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in lines)

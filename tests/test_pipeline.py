@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ import pytest
 import rlaif.pipeline
 from rlaif import pipeline, strict_yaml
 from rlaif.constitution import Constitution, Principle
+from rlaif.engines.protocol import Label
 from rlaif.engines.scripted import ScriptedEngine
 from rlaif.errors import DataError, RecipeError, TrainError
 from rlaif.recipe import Recipe
+from rlaif.records import Chat
 
 JOB = Path(__file__).parent / "label_job.py"
 
@@ -182,20 +185,42 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_bytes(tmp_path: Path) -> No
     assert tree(rough / "run") == tree(calm / "run")
 
 
-def test_evaluating_prefers_what_the_teacher_prefers(tmp_path: Path, models: Models) -> None:
+def test_evaluating_prefers_what_the_teacher_prefers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score(chat: Chat, labels: Sequence[Label]) -> list[float]:
+        text = chat[-1].text
+        better, surely = ("trained", 0.999) if "Be long." in text else ("base", 0.7)
+        first = text.index(f"{better} answer") == text.index(" answer") - len(better)
+        return [surely, 1 - surely] if first else [1 - surely, surely]
+
+    teacher = ScriptedEngine(score=score, name="teacher")
+    base = ScriptedEngine(lambda chat: f"base answer to {chat[-1].text}", name="base")
+    trained = ScriptedEngine(lambda chat: f"trained answer to {chat[-1].text}", name="trained")
+
+    def load(spec: object) -> ScriptedEngine:
+        model = getattr(spec, "model", "")
+        return {"teacher": teacher, "student": base}.get(model, trained)
+
+    monkeypatch.setattr(rlaif.pipeline, "load_engine", load)
     recipe = write(
         tmp_path,
         evaluate={"prompts": {"path": _other(tmp_path)}, "max_tokens": 16},
         train={"dpo": {}},
     )
-    pipeline.label(recipe)
     with pytest.raises(TrainError, match="not trained yet"):
         pipeline.evaluate(recipe)
     (tmp_path / "run" / "models" / "dpo" / "final").mkdir(parents=True)
     result = pipeline.evaluate(recipe)
-    assert result.comparisons == 15
+    assert (result.win_rate, result.comparisons, result.flip_rate) == (1.0, 5, 0.0)
     stored = json.loads((tmp_path / "run" / "evaluate" / "dpo.json").read_text())
     assert stored["win_rate"] == result.win_rate
+    # How the labels are clipped shapes what is trained on, and not what is measured.
+    flat = recipe.judge.model_copy(update={"clip": 0.499})
+    assert pipeline.evaluate(recipe.model_copy(update={"judge": flat})) == result
+    # Clipped flat, a verdict counts by its weight alone, however sure it is.
+    blind = recipe.evaluate.model_copy(update={"clip": 0.499})
+    assert pipeline.evaluate(recipe.model_copy(update={"evaluate": blind})).win_rate == 0.0
 
 
 def _other(folder: Path) -> str:

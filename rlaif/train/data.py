@@ -84,8 +84,12 @@ def load(files: Sequence[Path], columns: Sequence[str], cache: Path) -> Dataset:
 
 def choice_columns(choice: PairChoice) -> list[str]:
     """The columns that a choice among pairs looks at."""
-    limits = {SCORE_MARGIN: choice.max_margin, CONCESSION: choice.max_concession}
-    return [column for column, most in limits.items() if most is not None]
+    return list(_limits(choice))
+
+
+def _limits(choice: PairChoice) -> dict[str, float]:
+    given = {SCORE_MARGIN: choice.max_margin, CONCESSION: choice.max_concession}
+    return {column: most for column, most in given.items() if most is not None}
 
 
 def choose(rows: Dataset, choice: PairChoice, seed: int, key: str) -> Dataset:
@@ -100,10 +104,9 @@ def choose(rows: Dataset, choice: PairChoice, seed: int, key: str) -> Dataset:
     Raises:
         DataError: the choice leaves none.
     """
-    limits = {SCORE_MARGIN: choice.max_margin, CONCESSION: choice.max_concession}
     kept = list(range(len(rows)))
-    for column in choice_columns(choice):
-        values, most = rows[column], limits[column]
+    for column, most in _limits(choice).items():
+        values = rows[column][:]  # read once: a column by itself reads the file for each number
         kept = [i for i in kept if values[i] <= most]
     if not kept:
         raise DataError(
@@ -123,7 +126,7 @@ def hold_out(rows: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     Raises:
         DataError: no prompt, or every one, is held out; there are too few.
     """
-    held = [held_out(one, seed) for one in rows[ID]]
+    held = [held_out(one, seed) for one in rows[ID][:]]
     if not any(held) or all(held):
         raise DataError(
             f"{sum(held)} of {len(held)} rows would be held out for the evaluation",

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import Gemma3TextConfig, GPT2Config, LlamaConfig, PreTrainedConfig
 
 from rlaif.engines import checkpoint
 from rlaif.engines.protocol import NO, YES
@@ -130,20 +131,32 @@ def test_an_adapter_must_be_a_folder_with_safetensors(folder: Path, tmp_path: Pa
         TransformersEngine(str(folder), adapter=str(tmp_path))
 
 
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+
+
+def rope(rope_type: str, **more: object) -> LlamaConfig:
+    return LlamaConfig(rope_parameters={**DYNAMIC, "rope_type": rope_type, **more})
+
+
+LONG = {"short_factor": [1.0] * 64, "long_factor": [2.0] * 64}
+
+
 @pytest.mark.parametrize(
-    ("rope", "changes"),
+    ("config", "changes"),
     [
-        ({"rope_type": "default", "rope_theta": 1e4}, False),
-        ({"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}, False),
-        ({"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}, True),
-        ({"sliding_attention": {"rope_type": "dynamic"}, "full_attention": {}}, True),
+        (LlamaConfig(), False),
+        (rope("linear"), False),
+        (rope("dynamic"), True),
+        (rope("longrope", **LONG, original_max_position_embeddings=64), True),
+        (Gemma3TextConfig(), False),  # one rotary embedding for each type of layer
+        (Gemma3TextConfig(rope_parameters={"full_attention": DYNAMIC}), True),
+        (GPT2Config(), False),
     ],
 )
 def test_a_rotary_embedding_that_adapts_is_read_by_one_pass_at_a_time(
-    rope: dict[str, object], changes: bool
+    config: PreTrainedConfig, changes: bool
 ) -> None:
-    text = SimpleNamespace(rope_parameters=rope)
-    assert checkpoint.changes_as_it_reads(SimpleNamespace(get_text_config=lambda: text)) is changes
+    assert checkpoint.changes_as_it_reads(config) is changes
 
 
 def test_only_models_that_stay_as_they_are_get_several_passes(
