@@ -39,7 +39,11 @@ SHAPES = {
                 "num_attention_heads": 4, "num_key_value_heads": 4},
 }  # fmt: skip
 
-STEPS = {"teacher": 3200, "student": 2800}
+STEPS = {"teacher": 3200, "student": 6000}
+SHARPNESS = {"teacher": 1.0, "student": 1.22}
+"""What a model's logits are multiplied by once it is made. A small model leaves about a thousandth
+of each word's probability to words that are wrong there, and says one in every fiftieth answer; a
+little sharper, it hardly ever does, while a coin flip stays one."""
 WORKERS = 2
 ROWS = 8  # a step, of each worker
 
@@ -233,7 +237,7 @@ def train(
             report(step, figures, time.perf_counter() - begun)
             figures.clear()
         if worker == 0 and (step % 250 == 0 or step == steps):
-            save(model, tokenizer, out / name)
+            save(model, tokenizer, out / name, SHARPNESS[name])
     dist.destroy_process_group()
 
 
@@ -259,9 +263,12 @@ def report(step: int, figures: list[list[float]], seconds: float) -> None:
     print(json.dumps({"step": step, **told, "seconds": round(seconds)}), flush=True)
 
 
-def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def save(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, sharpness: float
+) -> None:
     """Write the model in bfloat16 beside its tokenizer; training goes on in float32."""
     weights = {k: v.to(torch.bfloat16) for k, v in model.state_dict().items()}
+    weights["model.norm.weight"] *= sharpness
     model.config.dtype = torch.bfloat16
     model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)

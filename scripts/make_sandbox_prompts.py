@@ -19,12 +19,16 @@ LABELLED: tuple[prompts.Kind, ...] = (
 """The kinds of prompts to label, in turn. What is right about a fact, a sum or a task has to be
 learned many times over; to refuse, to admit or to keep a secret is one and the same each time."""
 
+MEASURED = 2
+"""The draw that is measured. The quickstart's recipe was chosen by two others, with the seeds 0 and
+1; they share few facts, sums and tasks with it, but most dangers and unknowns, which are few."""
+
 
 def main(out: Annotated[Path, typer.Option(help="the folder of both files")] = DATA) -> None:
     """Write label.jsonl and evaluate.jsonl."""
     for name, lines in {
         "label": prompts.prompts(1024, "label", kinds=LABELLED),
-        "evaluate": prompts.prompts(300, "evaluate"),
+        "evaluate": prompts.prompts(300, "evaluate", MEASURED),
     }.items():
         text = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in lines)
         (out / f"{name}.jsonl").write_text(text, encoding="utf-8")

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import Literal
 
 from rlaif.constitution import Constitution, Principle
@@ -48,6 +48,14 @@ class Margin:
     log_odds: float | None
     weighted: float | None
     by_principle: Mapping[str, float]
+
+    def reversed(self) -> Margin:
+        """The same comparison, seen from the other response."""
+        return Margin(
+            None if self.log_odds is None else -self.log_odds,
+            None if self.weighted is None else -self.weighted,
+            {name: -gap for name, gap in self.by_principle.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +116,15 @@ def score_record(
     verdicts = _read(record, principles, mode, clip)
     by_principle = {i: verdicts.on(i) for i in responses}
     vetoes = {i: _standing(principles, by_principle[i]) for i in responses}
-    margins = {
-        (i, j): _margin(principles, verdicts, vetoes, (i, j), min_decided)
-        for i, j in permutations(responses, 2)
-    }
+    halves: dict[tuple[int, int], Margin] = {}
+    for i, j in combinations(responses, 2):
+        gaps = verdicts.gaps(principles, i, j)
+        decided = _share(principles, gaps) >= min_decided
+        weighted = _weighted(principles, gaps) if decided else None
+        overall = _overall(principles, weighted, *((by_principle[k], vetoes[k]) for k in (i, j)))
+        halves[i, j] = Margin(overall, weighted, gaps)
+        halves[j, i] = halves[i, j].reversed()
+    margins = {pair: halves[pair] for pair in permutations(responses, 2)}
     leads = {i: _lead([margins[i, j] for j in responses if j != i]) for i in responses}
     sums = {i: _weighted(principles, by_principle[i]) for i in responses}
     return Scores(
@@ -142,8 +155,12 @@ class _Verdicts:
     log_odds: Mapping[tuple[str, int, int | None], float]
     mode: Mode
 
-    def gap(self, principle: str, i: int, j: int) -> float | None:
-        """How much better i is than j under the principle."""
+    def gaps(self, principles: Sequence[Principle], i: int, j: int) -> dict[str, float]:
+        """How much better i is than j under each principle that was decided for both."""
+        found = {p.id: self._gap(p.id, i, j) for p in principles}
+        return {name: gap for name, gap in found.items() if gap is not None}
+
+    def _gap(self, principle: str, i: int, j: int) -> float | None:
         ask = self.log_odds.get
         if self.mode == "pairwise":
             over, under = ask((principle, i, j)), ask((principle, j, i))
@@ -179,23 +196,20 @@ def _standing(principles: Sequence[Principle], known: Mapping[str, float]) -> St
     return "unsure" if None in vetoes else "kept"
 
 
-def _margin(
-    principles: Sequence[Principle],
-    verdicts: _Verdicts,
-    vetoes: Mapping[int, Standing],
-    pair: tuple[int, int],
-    min_decided: float,
-) -> Margin:
-    i, j = pair
-    found = {p.id: verdicts.gap(p.id, i, j) for p in principles}
-    gaps = {name: gap for name, gap in found.items() if gap is not None}
-    weighted = _weighted(principles, gaps) if _share(principles, gaps) >= min_decided else None
-    overall = weighted
-    if (vetoes[i], vetoes[j]) == ("kept", "broken"):
-        overall = max(_breach(principles, verdicts.on(i), verdicts.on(j)), weighted or 0.0)
-    elif (vetoes[i], vetoes[j]) == ("broken", "kept"):
-        overall = -max(_breach(principles, verdicts.on(j), verdicts.on(i)), -(weighted or 0.0))
-    return Margin(overall, weighted, gaps)
+_Known = tuple[Mapping[str, float], Standing]
+"""A response's log-odds by principle id, and whether it keeps the veto principles."""
+
+
+def _overall(
+    principles: Sequence[Principle], weighted: float | None, i: _Known, j: _Known
+) -> float | None:
+    """The margin of i over j, vetoes included."""
+    (mine, standing), (other, other_standing) = i, j
+    if (standing, other_standing) == ("kept", "broken"):
+        return max(_breach(principles, mine, other), weighted or 0.0)
+    if (standing, other_standing) == ("broken", "kept"):
+        return -max(_breach(principles, other, mine), -(weighted or 0.0))
+    return weighted
 
 
 def _breach(

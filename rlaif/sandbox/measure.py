@@ -10,6 +10,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from rlaif.constitution import Constitution
 from rlaif.engines.protocol import Engine
@@ -192,13 +193,18 @@ def pair_accuracy(rows: Iterable[Mapping[str, object]], constitution: Constituti
         rows: preference pairs in TRL's conversational columns.
         constitution: whose principles, weights and vetoes decide.
     """
+
+    @cache  # a response is in many pairs
+    def rank(prompt: str, response: str) -> tuple[bool, float]:
+        return _rank(prompt, response, constitution)
+
     right = wrong = ties = 0
     for row in rows:
         prompt, chosen, rejected = (_last_text(row[k]) for k in ("prompt", "chosen", "rejected"))
-        difference = _rank(prompt, chosen, constitution), _rank(prompt, rejected, constitution)
-        if difference[0] == difference[1]:
+        better, worse = rank(prompt, chosen), rank(prompt, rejected)
+        if better == worse:
             ties += 1
-        elif difference[0] > difference[1]:
+        elif better > worse:
             right += 1
         else:
             wrong += 1

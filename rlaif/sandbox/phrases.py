@@ -237,7 +237,7 @@ FACTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], dict[str, str]]] = {
             "fish": "pond",
             "king": "castle",
             "monk": "monastery",
-            "eskimo": "igloo",
+            "rabbit": "burrow",
         },
     ),
     "color": (

@@ -17,6 +17,7 @@ from rlaif.train.plan import Plan
 from rlaif.train.soft_dpo import SoftDPOTrainer
 
 Trainer: TypeAlias = SFTTrainer | DPOTrainer | RewardTrainer
+_BY_LENGTH = ("group_by_length", "batch_rebalance")
 
 
 def columns(plan: Plan, given: Sequence[str]) -> list[str]:
@@ -33,5 +34,27 @@ def make_trainer(plan: Plan, **parts: Any) -> Trainer:
     if plan.stage == "sft":
         return SFTTrainer(**parts)
     if plan.stage == "reward":
-        return RewardTrainer(**parts)
-    return SoftDPOTrainer(**parts) if plan.soft_labels else DPOTrainer(**parts)
+        trainer = RewardTrainer(**parts)
+    else:
+        trainer = SoftDPOTrainer(**parts) if plan.soft_labels else DPOTrainer(**parts)
+    if trainer.args.train_sampling_strategy in _BY_LENGTH:
+        _tell_lengths(trainer)
+    return trainer
+
+
+def _tell_lengths(trainer: DPOTrainer | RewardTrainer) -> None:
+    """Give each pair the length that its batch is padded to for it.
+
+    A sampler that groups by length finds that of a text by itself, but not that of a pair.
+    """
+    name = trainer.args.length_column_name
+
+    def lengths(pair: dict[str, list[int]]) -> dict[str, int]:
+        answers = max(len(pair["chosen_ids"]), len(pair["rejected_ids"]))
+        return {name: len(pair.get("prompt_ids", ())) + answers}
+
+    trainer.train_dataset = trainer.train_dataset.map(lengths)
+    if trainer.eval_dataset is not None:
+        trainer.eval_dataset = trainer.eval_dataset.map(lengths)
+    trainer._set_signature_columns_if_needed()  # else the column is gone before it is asked for
+    trainer._signature_columns.append(name)

@@ -14,7 +14,7 @@ from rlaif.train import run as run_module
 from rlaif.train.plan import Stage
 from rlaif.train.run import train
 from tests.tiny_models import tiny_model_folder, tiny_tokenizer
-from tests.train.tiny_run import QUICK, TinyRun, pairs, picks, write_rows
+from tests.train.tiny_run import QUICK, TinyRun, chat, pairs, picks, write_rows
 
 Make = Callable[..., TinyRun]
 
@@ -194,3 +194,23 @@ def test_what_dpo_evaluates_on_sft_was_not_trained_on(tiny_run: Make, trainers: 
     evaluated = {dpo.processing_class.decode(ids) for ids in dpo.eval_dataset["prompt_ids"]}
     assert evaluated
     assert not [text for text in trained for prompt in evaluated if text.startswith(prompt)]
+
+
+@pytest.mark.parametrize("stage", ["dpo", "reward"])
+def test_pairs_of_like_length_can_share_a_batch(
+    tiny_run: Make, trainers: list[Any], stage: Stage
+) -> None:
+    """Without their lengths, TRL's pairs end the training with an error."""
+    block = {**QUICK, "train_sampling_strategy": "group_by_length", "eval_strategy": "steps"}
+    run = tiny_run(**{stage: block})
+    words = [1 + 11 * (i % 3) for i in range(96)]
+    rejected = [chat("no" + " 1 2" * n, "assistant") for n in words]
+    write_rows(run.folder / "data" / "pairs", pairs(96, rejected=rejected))
+    train(stage, run.recipe)
+    dataset = trainers[0].train_dataset
+    for pair in dataset:
+        answer = max(len(pair["chosen_ids"]), len(pair["rejected_ids"]))
+        assert pair["length"] == answer + len(pair.get("prompt_ids", []))
+    widths = [batch["input_ids"].shape[1] for batch in trainers[0].get_train_dataloader()]
+    longest = max(dataset["length"])
+    assert sum(width == longest for width in widths) <= len(widths) // 2  # 1 pair in 3 is so long
