@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rlaif.engines.protocol import Engine
@@ -31,8 +30,3 @@ def load_engine(model: Model) -> Engine:
             **model.engine_args,
         )
     raise EngineError("no such engine", key="engine", value=model.engine, mend="use transformers")
-
-
-def engine_identity(model: Model) -> Mapping[str, str]:
-    """What decides the output of that engine; no weights are loaded. Raises as `load_engine`."""
-    return load_engine(model).identity
