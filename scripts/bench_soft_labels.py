@@ -1,11 +1,12 @@
 """What soft labels gain where labels are wrong: DPO on pairs that were flipped at known rates.
 
-    python scripts/bench_soft_labels.py RUN [--out runs/soft-labels] [--json FILE]
+    python scripts/bench_soft_labels.py RUN [--out DIR] [--seeds 1] [--steps 450] [--json FILE]
 
 RUN is a finished quickstart. Its sampled responses are paired by exact gold, then each pair is
 turned round with a known probability: 10, 20, 30 or 40 %, or one of these at random for each pair.
 DPO then trains on the same pairs twice: as if every label were certain, and with each label's
-probability of being right.
+probability of being right. It goes over the pairs many times: what hurts is a wrong label that is
+learned by heart.
 """
 
 from __future__ import annotations
@@ -65,14 +66,16 @@ def flipped_pairs(
     return rows
 
 
-def trained_gold(run: Path, to: Path, rows: list[dict[str, Any]], *, soft: bool) -> float:
+def trained_gold(
+    run: Path, to: Path, rows: list[dict[str, Any]], *, soft: bool, steps: int
+) -> float:
     """Gold of a student that DPO has trained on these pairs, from the run's SFT model."""
     ignored = shutil.ignore_patterns("dpo", "dpo*", "reward*", "pairs", "lock*")
     shutil.copytree(run, to, ignore=ignored, dirs_exist_ok=True)
     recipe = Recipe.load(run / "recipe.yaml")
-    recipe = recipe.model_copy(update={
-        "run": str(to), "train": recipe.train.model_copy(update={"soft_labels": soft}),
-    })  # fmt: skip
+    dpo = (recipe.train.dpo or {}) | {"max_steps": steps}
+    train = recipe.train.model_copy(update={"soft_labels": soft, "dpo": dpo})
+    recipe = recipe.model_copy(update={"run": str(to), "train": train})
     recipe.save(to / "recipe.yaml")
     folder = to / "data" / "pairs"
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,6 +91,7 @@ def main(
     run: Annotated[Path, typer.Argument(help="the folder of a finished quickstart")],
     out: Path = Path("runs/soft-labels"),
     seeds: Annotated[int, typer.Option(help="how many draws of flips")] = 1,
+    steps: Annotated[int, typer.Option(help="DPO steps; 450 are eleven passes")] = 450,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Print gold after DPO with certain and with soft labels, at each flip rate."""
@@ -102,7 +106,7 @@ def main(
             for soft, found in gold.items():
                 kind = "soft" if soft else "certain"
                 to = out / f"{name.split()[0]}-{kind}-{seed}"
-                found.append(trained_gold(run, to, rows, soft=soft))
+                found.append(trained_gold(run, to, rows, soft=soft, steps=steps))
         certain, soft_ = (sum(found) / len(found) for found in gold.values())
         figures[name] = len(rows), certain, soft_
     table = Table("flipped", "pairs", "certain labels", "soft labels", "gain", title="gold")
