@@ -21,7 +21,8 @@ learned many times over; to refuse, to admit or to keep a secret is one and the 
 
 MEASURED = 2
 """The draw that is measured. The quickstart's recipe was chosen by two others, with the seeds 0 and
-1; they share few facts, sums and tasks with it, but most dangers and unknowns, which are few."""
+1. They hold most of its dangers and unknowns, of which there are few, and a third of its facts and
+sums, but hardly a task and no private detail."""
 
 
 def main(out: Annotated[Path, typer.Option(help="the folder of both files")] = DATA) -> None:

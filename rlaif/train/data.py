@@ -26,6 +26,7 @@ ID = "record_id"
 PROBABILITY = "chosen_probability"
 MARGIN = "margin"
 SCORE_MARGIN, CONCESSION = "score_margin", "concession"
+_NUMBERS = {PROBABILITY, MARGIN, SCORE_MARGIN, CONCESSION}
 
 
 def columns_of(files: Sequence[Path]) -> list[str]:
@@ -39,7 +40,8 @@ def check(files: Sequence[Path], columns: Sequence[str], recipe_file: Path) -> N
 
     Raises:
         DataError: no rows; a column that is not there; a null in one; a probability outside 0
-            to 1, or a margin that is no finite number. Names the file and the row, from 1.
+            to 1, or a margin or concession that is no finite number. Names the file and the row,
+            from 1.
     """
     rows = sum(_check_file(file, columns) for file in files)
     if rows == 0:
@@ -59,11 +61,11 @@ def _check_file(file: Path, columns: Sequence[str]) -> int:
         if table[column].null_count:
             row = table[column].is_null().to_pylist().index(True)
             raise _bad_row(file, row, column, None)
-    for column, low, high in ((PROBABILITY, 0.0, 1.0), (MARGIN, -math.inf, math.inf)):
-        if column in columns:
-            for row, value in enumerate(table[column].to_pylist()):
-                if not (low <= value <= high and math.isfinite(value)):
-                    raise _bad_row(file, row, column, value)
+    for column in (one for one in columns if one in _NUMBERS):
+        for row, value in enumerate(table[column].to_pylist()):
+            in_range = column != PROBABILITY or 0 <= value <= 1
+            if not (in_range and math.isfinite(value)):
+                raise _bad_row(file, row, column, value)
     return int(table.num_rows)
 
 

@@ -12,12 +12,14 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerState
 
+from rlaif.train.order import SeededOrder
 from rlaif.train.trainers import Trainer
 
 
 def run_loop(trainer: Trainer, checkpoint: str | None) -> int:
     """Train to the last step, and return how many steps that is."""
     trainer.add_callback(_NoStepMore())
+    trainer.add_callback(SeededOrder())
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
     except _AtTheEndError:

@@ -76,7 +76,7 @@ def _train(plan: Plan, args: Config, launch: Launch) -> None:
     _check_data(plan)
     checkpoint = on_rank_0(lambda: open_folder(plan, launch))
     start = on_rank_0(lambda: ready_start(plan))
-    rows, held_out = _rows(plan)
+    rows, held_out, not_chosen = _rows(plan)
     evaluates = args.eval_strategy != "no" or args.eval_on_start
     trainer = make_trainer(
         plan,
@@ -87,7 +87,8 @@ def _train(plan: Plan, args: Config, launch: Launch) -> None:
         processing_class=_tokenizer(plan, args, start),
         peft_config=lora,
     )
-    facts = {"launch": asdict(launch), "rows": _row_counts(plan, trainer, rows, held_out)}
+    counts = _row_counts(plan, trainer, rows, held_out) | {"not_chosen": not_chosen}
+    facts = {"launch": asdict(launch), "rows": counts}
     ready = time.perf_counter()
     steps = run_loop(trainer, checkpoint)
     trainer.save_state()
@@ -109,18 +110,19 @@ def _check_data(plan: Plan) -> None:
     check(plan.data, [*wanted, *choice_columns(plan.pairs), ID], plan.recipe_file)
 
 
-def _rows(plan: Plan) -> tuple[Dataset, Dataset | None]:
-    """The rows to train on, and those held out, if any are."""
+def _rows(plan: Plan) -> tuple[Dataset, Dataset | None, int]:
+    """The rows to train on, those held out, if any are, and how many the recipe leaves out."""
     from rlaif.train.data import ID, choice_columns, choose, columns_of, hold_out, load
     from rlaif.train.trainers import columns
 
     wanted = columns(plan, columns_of(plan.data))
-    rows = load(plan.data, [*wanted, *choice_columns(plan.pairs), ID], plan.cache)
-    rows = choose(rows, plan.pairs, plan.recipe.seed, f"train.{plan.stage}_pairs")
+    given = load(plan.data, [*wanted, *choice_columns(plan.pairs), ID], plan.cache)
+    rows = choose(given, plan.pairs, plan.recipe.seed, f"train.{plan.stage}_pairs")
+    left_out = len(given) - len(rows)
     if not plan.holds_out:
-        return rows.select_columns(wanted), None
+        return rows.select_columns(wanted), None, left_out
     train_rows, held = hold_out(rows, plan.recipe.seed)
-    return train_rows.select_columns(wanted), held.select_columns(wanted)
+    return train_rows.select_columns(wanted), held.select_columns(wanted), left_out
 
 
 def _tokenizer(plan: Plan, args: Config, start: str) -> PreTrainedTokenizerBase:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from datasets import Dataset
 from trl import DPOTrainer, RewardTrainer, SFTTrainer
 
 from rlaif.train.data import MARGIN, PROBABILITY
@@ -48,13 +49,18 @@ def _tell_lengths(trainer: DPOTrainer | RewardTrainer) -> None:
     A sampler that groups by length finds that of a text by itself, but not that of a pair.
     """
     name = trainer.args.length_column_name
-
-    def lengths(pair: dict[str, list[int]]) -> dict[str, int]:
-        answers = max(len(pair["chosen_ids"]), len(pair["rejected_ids"]))
-        return {name: len(pair.get("prompt_ids", ())) + answers}
-
-    trainer.train_dataset = trainer.train_dataset.map(lengths)
+    trainer.train_dataset = trainer.train_dataset.add_column(name, _lengths(trainer.train_dataset))
     if trainer.eval_dataset is not None:
-        trainer.eval_dataset = trainer.eval_dataset.map(lengths)
+        trainer.eval_dataset = trainer.eval_dataset.add_column(name, _lengths(trainer.eval_dataset))
     trainer._set_signature_columns_if_needed()  # else the column is gone before it is asked for
     trainer._signature_columns.append(name)
+
+
+def _lengths(pairs: Dataset) -> list[int]:
+    """The tokens of each pair's prompt and of its longer answer."""
+    chosen, rejected = pairs["chosen_ids"][:], pairs["rejected_ids"][:]
+    answers = [max(len(a), len(b)) for a, b in zip(chosen, rejected, strict=True)]
+    if "prompt_ids" not in pairs.column_names:  # the reward trainer's answers begin with it
+        return answers
+    prompts = pairs["prompt_ids"][:]
+    return [len(prompt) + answer for prompt, answer in zip(prompts, answers, strict=True)]

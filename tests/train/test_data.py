@@ -41,10 +41,11 @@ def test_certain_labels_are_probabilities(tmp_path: Path, p: float) -> None:
 
 
 @pytest.mark.parametrize("bad", [None, math.nan, math.inf])
-def test_a_margin_that_is_no_number_is_refused(tmp_path: Path, bad: Any) -> None:
-    write_rows(tmp_path, pairs(4, margin=[1.0, 2.0, bad, 3.0]), shards=1)
-    with pytest.raises(DataError, match="row 3"):
-        check(files(tmp_path), [*COLUMNS, "margin"], RECIPE)
+@pytest.mark.parametrize("column", ["margin", "score_margin", "concession"])
+def test_a_margin_that_is_no_number_is_refused(tmp_path: Path, column: str, bad: Any) -> None:
+    write_rows(tmp_path, pairs(4, **{column: [1.0, 2.0, bad, 3.0]}), shards=1)
+    with pytest.raises(DataError, match=f"{column}.*row 3"):
+        check(files(tmp_path), [*COLUMNS, column], RECIPE)
 
 
 def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:

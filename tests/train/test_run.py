@@ -111,6 +111,7 @@ def test_each_stage_takes_the_pairs_that_the_recipe_chooses(tiny_run: Make) -> N
         train(stage, run.recipe)
     assert run.manifest("dpo")["rows"]["trained_on"] == 12  # every second one concedes something
     assert run.manifest("reward")["rows"]["trained_on"] == 7
+    assert run.manifest("reward")["rows"]["not_chosen"] == 17
     run.train["dpo_pairs"] = {"max_concession": 0.5}
     run.save()
     assert not run.plan("dpo").finished()

@@ -161,7 +161,12 @@ def test_rows_that_are_too_long_are_counted(
     rows[3]["chosen"][0]["content"] = "word " * 100
     write_rows(run.folder / "data" / "pairs", rows)
     train("reward", run.recipe)
-    assert run.manifest("reward")["rows"] == {"trained_on": 23, "held_out": 0, "too_long": 1}
+    assert run.manifest("reward")["rows"] == {
+        "trained_on": 23,
+        "held_out": 0,
+        "too_long": 1,
+        "not_chosen": 0,
+    }
     assert "1 of 24 rows are longer than max_length" in capsys.readouterr().out
 
 
