@@ -190,8 +190,12 @@ class TransformersEngine:
         self.usage.floor_tokens += trie_floor(list(prompts.values()))
         return prompts, reasons
 
+    @cached_property
+    def _context_length(self) -> int | None:
+        return getattr(self._config.get_text_config(), "max_position_embeddings", None)
+
     def _too_long(self, length: int, new_tokens: int) -> str | None:
-        holds = getattr(self._config.get_text_config(), "max_position_embeddings", None)
+        holds = self._context_length
         # The last new token is read, not computed on.
         if not holds or length + new_tokens - 1 <= holds:
             return None
