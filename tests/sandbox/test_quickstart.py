@@ -65,7 +65,7 @@ def test_the_main_job_end_to_end_and_again(
         for key in path.split("."):
             value = value[key]
         assert value is not None, path
-    assert stored["prompts"] == 64 and stored["responses"] == 64 * 12
+    assert stored["prompts"] == 64 and stored["responses"] == 64 * 10
     assert 0.3 <= stored["gold"]["base"] <= 0.65
     assert set(stored["gold"]["by_principle"]["greeting"]) == {"base", "sft", "dpo"}
     weights = (tmp_path / "run/models/dpo/final/model.safetensors").read_bytes()
