@@ -129,14 +129,16 @@ def _refuse_unknown_words(recipe: Recipe, constitution: Constitution) -> None:
 
 @contextmanager
 def _timed(run: RunFolder, seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Add a stage's seconds; where it was done before, they are what it took then."""
+    """Add a stage's seconds; where it was done before, or failed, they are the longest it took."""
     file = run.root / "seconds" / f"{stage}.json"
     start = time.perf_counter()
-    yield
-    took = time.perf_counter() - start
-    before = json.loads(file.read_text("utf-8")) if file.exists() else 0.0
-    seconds[stage] = round(max(took, before), 1)
-    run.write_text(file, json.dumps(seconds[stage]))
+    try:
+        yield
+    finally:
+        took = time.perf_counter() - start
+        before = json.loads(file.read_text("utf-8")) if file.exists() else 0.0
+        seconds[stage] = round(max(took, before), 1)
+        run.write_text(file, json.dumps(seconds[stage]))
 
 
 def _measure_judge(run: RunFolder, recipe: Recipe) -> dict[str, Any]:

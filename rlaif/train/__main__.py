@@ -1,13 +1,19 @@
 """``python -m rlaif.train {sft,dpo,reward} RECIPE``: parse, and only then import torch.
 
 The same under ``accelerate launch -m rlaif.train …`` and ``torchrun -m rlaif.train …``.
+
+When all is written, the process ends at once, without taking down its native libraries: a thread
+that torch's process group has left behind can abort that, and the launcher then reports a finished
+training as failed ("terminate called without an active exception").
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import sys
+from typing import NoReturn
 
 from rlaif.errors import RlaifError
 from rlaif.train.plan import STAGES
@@ -30,5 +36,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def end(status: int) -> NoReturn:
+    """End this process: what is registered to run at its end runs, what is printed is printed."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())
