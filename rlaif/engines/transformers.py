@@ -7,8 +7,6 @@ chats → chat.py → token ids → sample.py → texts
 from __future__ import annotations
 
 import gc
-import json
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,15 +17,23 @@ import torch
 from torch import Tensor
 
 from rlaif.engines import checkpoint
+from rlaif.engines.answers import (
+    NOT_FINITE,
+    TOO_LARGE,
+    canonical,
+    end_ids,
+    label_score,
+    prepare,
+    response,
+)
 from rlaif.engines.budget import Batch, Budget, Plan, by_length
 from rlaif.engines.chat import ChatEncoder
 from rlaif.engines.label_tokens import label_token_ids
-from rlaif.engines.prefix import trie_floor
 from rlaif.engines.protocol import Generation, Label, LabelScore, Sampling, Usage
 from rlaif.engines.sample import sample_batch
 from rlaif.engines.score import Scorer
 from rlaif.errors import EngineError
-from rlaif.records import Chat, Response
+from rlaif.records import Chat
 
 _TOKENS = {"cpu": 1024, "cuda": 16_384}
 """Tokens in one forward pass of scoring, where the engine is not told otherwise."""
@@ -38,8 +44,6 @@ _CACHE_BYTES = 2**30
 """Room for keys and values while sampling, on a CPU; on a GPU it is a third of its memory.
 Neither looks at what is free now: then the batches, and in bfloat16 the texts, would differ from
 run to run."""
-_NOT_FINITE = "the model's logits are not finite"
-_TOO_LARGE = "the prompt does not fit into the device's memory"
 
 
 class TransformersEngine:
@@ -109,8 +113,8 @@ class TransformersEngine:
             "device": self._device.split(":")[0],
             "packed": str(self._pack).lower(),
             "batch_tokens": str(self._tokens),
-            "template_arguments": _canonical(self._encoder.template_arguments),
-            "model_arguments": _canonical(self._model_arguments),
+            "template_arguments": canonical(self._encoder.template_arguments),
+            "model_arguments": canonical(self._model_arguments),
             **checkpoint.versions(),
         }
 
@@ -139,7 +143,7 @@ class TransformersEngine:
 
         _ = self._model, self._ends  # loaded here, once, and not by each worker
         for i in self._sampling_budget.run(list(prompts), plan):
-            generations[i] = Generation((), _TOO_LARGE)
+            generations[i] = Generation((), TOO_LARGE)
         return [generations[i] for i in range(len(chats))]
 
     def score_labels(self, chats: Sequence[Chat], labels: Sequence[Label]) -> list[LabelScore]:
@@ -161,7 +165,7 @@ class TransformersEngine:
             before = self._scorer.computed_tokens
             rows = self._scorer.logprobs(list(prompts.values()), reduce)
             self.usage.computed_tokens += self._scorer.computed_tokens - before
-            scores.update(zip(prompts, map(_label_score, rows), strict=True))
+            scores.update(zip(prompts, map(label_score, rows), strict=True))
         return [scores[i] for i in range(len(chats))]
 
     def close(self) -> None:
@@ -177,30 +181,13 @@ class TransformersEngine:
         self, chats: Sequence[Chat], new_tokens: int
     ) -> tuple[dict[int, list[int]], dict[int, str]]:
         """The token ids of the chats that can be served; the reasons of those that cannot."""
-        prompts: dict[int, list[int]] = {}
-        reasons: dict[int, str] = {}
-        for i, ids in enumerate(self._encoder.encode(chats)):
-            if isinstance(ids, EngineError):
-                reasons[i] = str(ids)
-            elif reason := self._too_long(len(ids), new_tokens):
-                reasons[i] = reason
-            else:
-                prompts[i] = ids
-        self.usage.requests += len(chats)
-        self.usage.floor_tokens += trie_floor(list(prompts.values()))
-        return prompts, reasons
+        return prepare(
+            self._encoder, chats, self.usage, holds=self._context_length, new_tokens=new_tokens
+        )
 
     @cached_property
     def _context_length(self) -> int | None:
         return getattr(self._config.get_text_config(), "max_position_embeddings", None)
-
-    def _too_long(self, length: int, new_tokens: int) -> str | None:
-        holds = self._context_length
-        # The last new token is read, not computed on.
-        if not holds or length + new_tokens - 1 <= holds:
-            return None
-        more = f" and the answer {new_tokens}" if new_tokens > 1 else ""
-        return f"the prompt has {length} tokens{more}, the context holds {holds}"
 
     def _generate(
         self,
@@ -233,17 +220,15 @@ class TransformersEngine:
         self, chat: Chat, rows: Sequence[list[int] | None], stop: Sequence[str]
     ) -> Generation:
         if any(row is None for row in rows):
-            return Generation((), _NOT_FINITE)
-        return Generation(tuple(self._response(chat, row, stop) for row in rows if row is not None))
-
-    def _response(self, chat: Chat, tokens: list[int], stop: Sequence[str]) -> Response:
-        text = self._decode(tokens)
-        cut = min((at for s in stop if (at := text.find(s)) >= 0), default=None)
-        ended = cut is not None or (bool(tokens) and tokens[-1] in self._ends)
-        text = text[:cut]
-        if chat[-1].role != "assistant":
-            text = text.strip()
-        return Response(text, len(tokens), "stop" if ended else "length")
+            return Generation((), NOT_FINITE)
+        going_on = chat[-1].role == "assistant"
+        return Generation(
+            tuple(
+                response(self._decode(row), row, self._ends, stop, going_on)
+                for row in rows
+                if row is not None
+            )
+        )
 
     def _stop_check(self, stop: Sequence[str]) -> Any:
         """Whether a text holds a stop string: one that the last token completed is near its end."""
@@ -298,10 +283,7 @@ class TransformersEngine:
     @cached_property
     def _ends(self) -> frozenset[int]:
         """The model's own end tokens and the tokenizer's."""
-        found = [self._tokenizer.eos_token_id, self._config.eos_token_id]
-        found.append(getattr(self._model.generation_config, "eos_token_id", None))
-        flat = [x for item in found for x in (item if isinstance(item, list) else [item])]
-        return frozenset(x for x in flat if x is not None)
+        return end_ids(self._tokenizer, self._config, self._model.generation_config)
 
     @property
     def _commit(self) -> str | None:
@@ -316,15 +298,3 @@ def _padding_id(tokenizer: Any, name: str) -> int:
         f"the tokenizer of {name} has neither a padding token nor an end token",
         mend="set tokenizer.pad_token and tokenizer.eos_token and save it again",
     )
-
-
-def _label_score(row: Sequence[float] | None) -> LabelScore:
-    if row is None:
-        return LabelScore(None, _TOO_LARGE)
-    if not all(map(math.isfinite, row)):
-        return LabelScore(None, _NOT_FINITE)
-    return LabelScore(tuple(row))
-
-
-def _canonical(arguments: Mapping[str, Any]) -> str:
-    return json.dumps(arguments, sort_keys=True, default=str) if arguments else ""
