@@ -50,15 +50,23 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class LabelScore:
-    """Log-probability of each label over the whole vocabulary, or None and the reason."""
+    """Log-probability of each label over the whole vocabulary, or None and the reason.
+
+    `seen` is the labels' mass where not all of it is theirs for certain: an engine that could only
+    bound a label from above counts that bound in `logprobs`, and not here.
+    """
 
     logprobs: tuple[float, ...] | None
     reason: str | None = None
+    seen: float | None = None
 
     @property
     def coverage(self) -> float:
         """The probability mass, 0 to 1, that the labels have together."""
-        return 0.0 if self.logprobs is None else min(1.0, sum(math.exp(x) for x in self.logprobs))
+        if self.logprobs is None:
+            return 0.0
+        mass = sum(math.exp(x) for x in self.logprobs) if self.seen is None else self.seen
+        return min(1.0, mass)
 
 
 @dataclass(slots=True)
