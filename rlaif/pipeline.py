@@ -83,12 +83,12 @@ def label(recipe: Recipe, progress: Progress = silent) -> Labelled:
     with run.lock():
         _keep_inputs(run, recipe)
         prompts = store_prompts(run, "prompts", recipe.prompts)
-        with closing(load_engine(recipe.student)) as student:
+        with closing(load_engine(recipe.student, run.engines)) as student:
             sampling = Sampling(**recipe.sample.model_dump())
             samples = store_samples(
                 run, "samples", prompts, student, sampling, recipe.seed, progress
             )
-        with closing(load_engine(recipe.teacher)) as teacher:
+        with closing(load_engine(recipe.teacher, run.engines)) as teacher:
             verdicts = store_verdicts(
                 run, "verdicts", samples, teacher, constitution.principles, method, progress
             )
@@ -149,7 +149,7 @@ def evaluate(recipe: Recipe, stage: str | None = None, progress: Progress = sile
         base = evaluation_samples(run, recipe, "base", progress)
         trained = evaluation_samples(run, recipe, stage, progress)
         compared = _store_side_by_side(run, stage, base, trained)
-        with closing(load_engine(recipe.teacher)) as teacher:
+        with closing(load_engine(recipe.teacher, run.engines)) as teacher:
             verdicts = store_verdicts(
                 run, f"evaluate/verdicts/{stage}", compared, teacher,
                 constitution.principles, method, progress,
@@ -189,7 +189,7 @@ def evaluation_samples(
     _refuse_trained_on(run, prompts)
     sampling = Sampling(settings.n, settings.temperature, recipe.sample.top_p, settings.max_tokens,
                         recipe.sample.stop)  # fmt: skip
-    with closing(load_engine(trained_model(run, recipe, model))) as engine:
+    with closing(load_engine(trained_model(run, recipe, model), run.engines)) as engine:
         # A seed of its own: the answers that are measured are not those that were labelled.
         name = f"evaluate/samples/{model}"
         return store_samples(run, name, prompts, engine, sampling, recipe.seed + 1, progress)

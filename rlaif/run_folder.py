@@ -5,6 +5,7 @@
     RUN/manifests/<stage>/00000.json        what each shard was made of
     RUN/kept_aside/<stage>/00000.jsonl      dropped rows and why, where there are any
     RUN/models/<stage>/                     final models and their checkpoints
+    RUN/engines/                            what engines keep: money spent, batches under way
     RUN/log.jsonl, summary.json             times and process ids; the run's figures
     RUN/lock, tmp/                          who works here; files not yet in their place
 
@@ -92,6 +93,11 @@ class RunFolder:
     def model(self, stage: str) -> Path:
         """The folder of a trained model."""
         return self.root / "models" / stage
+
+    @property
+    def engines(self) -> Path:
+        """The folder of what engines keep beyond their processes."""
+        return self.root / "engines"
 
     def create(self) -> RunFolder:
         """Make the folder where it does not exist.

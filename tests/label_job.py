@@ -33,5 +33,5 @@ def _masses(chat: Chat, labels: Sequence[Label]) -> list[float]:
 
 if __name__ == "__main__":
     models = {"student": student(), "teacher": teacher()}
-    pipeline.load_engine = lambda spec: models[spec.model]  # type: ignore[assignment]
+    pipeline.load_engine = lambda spec, state: models[spec.model]  # type: ignore[assignment]
     pipeline.label(Recipe.load(sys.argv[1]))

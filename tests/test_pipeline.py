@@ -36,7 +36,7 @@ class Models:
             sys.path.pop(0)
         self.student, self.teacher = label_job.student(), label_job.teacher()
 
-    def load(self, spec: object) -> ScriptedEngine:
+    def load(self, spec: object, state: Path) -> ScriptedEngine:
         return self.teacher if getattr(spec, "model", "") == "teacher" else self.student
 
     @property
@@ -198,7 +198,7 @@ def test_evaluating_prefers_what_the_teacher_prefers(
     base = ScriptedEngine(lambda chat: f"base answer to {chat[-1].text}", name="base")
     trained = ScriptedEngine(lambda chat: f"trained answer to {chat[-1].text}", name="trained")
 
-    def load(spec: object) -> ScriptedEngine:
+    def load(spec: object, state: Path) -> ScriptedEngine:
         model = getattr(spec, "model", "")
         return {"teacher": teacher, "student": base}.get(model, trained)
 

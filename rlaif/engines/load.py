@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlaif.engines.protocol import Engine
@@ -11,8 +13,13 @@ if TYPE_CHECKING:
     from rlaif.recipe import Model
 
 
-def load_engine(model: Model) -> Engine:
+def load_engine(model: Model, state: Path | None = None) -> Engine:
     """The engine for the model that a recipe's `student` or `teacher` section names.
+
+    Args:
+        model: the section.
+        state: a folder for what an engine keeps beyond its process, such as the money it spent;
+            without one that is gone with the process.
 
     Raises:
         EngineError: no such engine or model, or arguments that the engine does not know.
@@ -29,4 +36,26 @@ def load_engine(model: Model) -> Engine:
             adapter=None if model.adapter is None else str(model.adapter),
             **model.engine_args,
         )
-    raise EngineError("no such engine", key="engine", value=model.engine, mend="use transformers")
+    if model.engine == "openai":
+        return _openai(model, state)
+    raise EngineError(
+        "no such engine", key="engine", value=model.engine, mend="use transformers or openai"
+    )
+
+
+def _openai(model: Model, state: Path | None) -> Engine:
+    from rlaif.engines.openai import OpenAIEngine
+
+    for key, plain in (("dtype", "auto"), ("adapter", None), ("trust_remote_code", False)):
+        if (value := getattr(model, key)) != plain:
+            raise EngineError(
+                "is the server's to choose", key=key, value=value,
+                mend="remove it, and start the server with it",
+            )  # fmt: skip
+    known = set(signature(OpenAIEngine).parameters) - {"model", "revision", "state"}
+    if unknown := model.engine_args.keys() - known:
+        raise EngineError(
+            "no such argument of this engine", key=f"engine_args.{min(unknown)}",
+            mend=f"use {', '.join(sorted(known))}",
+        )  # fmt: skip
+    return OpenAIEngine(str(model.model), revision=model.revision, state=state, **model.engine_args)

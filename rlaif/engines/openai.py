@@ -1,0 +1,391 @@
+"""Models behind any OpenAI-compatible server: vLLM, SGLang, llama.cpp, Ollama, or a hosted API.
+
+    chats → prompts (openai_prompts) → requests → answers (openai_client, or openai_batch)
+          → responses (openai_answers), label probabilities (openai_labels)
+
+Stages call it like any other engine. Requests are sent in an order in which those that share a
+beginning are neighbours, so that the server's prefix cache hits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rlaif.errors import EngineError, MissingExtraError
+
+try:
+    import openai as _openai  # noqa: F401
+except ImportError as error:
+    raise MissingExtraError("the openai engine", "openai") from error
+
+from rlaif.engines import openai_labels, openai_probe
+from rlaif.engines.answers import canonical
+from rlaif.engines.label_tokens import label_token_ids
+from rlaif.engines.openai_answers import count, generation, in_order
+from rlaif.engines.openai_batch import Batches
+from rlaif.engines.openai_client import Answer, Client, Refusal
+from rlaif.engines.openai_http import Request
+from rlaif.engines.openai_kept import Kept
+from rlaif.engines.openai_labels import LabelSource
+from rlaif.engines.openai_loop import LoopThread, T
+from rlaif.engines.openai_probe import CANARY, Server
+from rlaif.engines.openai_prompts import MessagePrompts, Prompt, Prompts, TokenPrompts
+from rlaif.engines.protocol import Generation, Label, LabelScore, Sampling, Usage
+from rlaif.engines.spending import Prices, Spending, amount
+from rlaif.records import Chat, fingerprint, seed_of
+
+_MOST_SEEDS = 1 << 31  # some servers hold a seed in 32 bits with a sign
+_FREQUENCY_TOKENS = 32
+_NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+class OpenAIEngine:
+    """One model at one server.
+
+    How label probabilities are read decides what they are, so it is settled before the first
+    shard, kept in `state`, and part of `identity["labels"]`. With ``labels="auto"`` the first way
+    is taken that the server has: "logprob_token_ids" (with a tokenizer; exact), "top_logprobs k"
+    for the largest k of 20, 10, 5 and 2, or "frequency 16" over answers that can only be label
+    words; see openai_labels.py. Asking for one of them by name needs no server to say so.
+
+    The key comes from the environment alone. It is written nowhere, and is cut out of whatever a
+    server says.
+
+    Args:
+        model: the name that the server serves.
+        base_url: of the server, up to and with ``/v1``; no credentials in it.
+        revision: what is served, where the name alone does not say; fingerprinted.
+        api_key_env: the environment variable with the key; by default OPENAI_API_KEY, which may
+            be unset for a server that needs none.
+        served_as: a name for the server to be fingerprinted by in place of its address, so that
+            the same model at another port is the same judge.
+        tokenizer: the model's tokenizer, a folder or a name on the hub: chats are then sent as
+            token ids, and nothing that a message says can be a control token.
+        template_arguments: with a tokenizer: given to the chat template besides the messages.
+        labels: how label probabilities are read.
+        continues: without a tokenizer: the server continues a chat that ends with an assistant
+            message; by default only vLLM and SGLang are trusted to.
+        concurrency: at most so many requests are in flight.
+        max_retries: of each request, with back-off.
+        timeout: seconds that one try may take as a whole.
+        prices: of a million tokens: ``{"input": …, "output": …}``, and where they differ
+            "cached_input" and "batch" (the share of these prices that a batch costs, 0.5).
+        max_spend: a cap in the prices' currency, over all processes of a run. It is never passed.
+        batch: answer through the server's batch endpoint.
+        batch_poll: seconds between two looks at a batch.
+        extra_body: put into every request untouched.
+        state: a folder for what outlives a process: the spend, batches, how labels are read.
+
+    Raises:
+        EngineError: an argument that cannot be, or a key that is named and not set.
+        MissingExtraError: the `openai` package is not installed.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str = "https://api.openai.com/v1",
+        revision: str | None = None,
+        api_key_env: str | None = None,
+        served_as: str | None = None,
+        tokenizer: str | None = None,
+        template_arguments: Mapping[str, Any] | None = None,
+        labels: str = "auto",
+        continues: bool | None = None,
+        concurrency: int = 64,
+        max_retries: int = 6,
+        timeout: float = 300.0,
+        prices: Mapping[str, Any] | None = None,
+        max_spend: float | None = None,
+        batch: bool = False,
+        batch_poll: float = 30.0,
+        extra_body: Mapping[str, Any] | None = None,
+        state: Path | None = None,
+    ) -> None:
+        self.name, self._revision, self._extra = model, revision or "", dict(extra_body or {})
+        self._labels = None if labels == "auto" else LabelSource.read(labels)
+        self._arguments = dict(template_arguments or {})
+        _check(concurrency, max_retries, timeout, batch_poll)
+        if api_key_env is not None and not os.environ.get(api_key_env):
+            raise EngineError("is not set", key=api_key_env, mend=f"export {api_key_env}=…")
+        if batch and state is None:
+            raise EngineError(
+                "needs a folder to keep its state in", key="batch",
+                mend="give OpenAIEngine(state=…), or run it in a recipe",
+            )  # fmt: skip
+        self._prompts = self._prompt_form(tokenizer, continues)
+        self._kept = Kept(state)
+        key = fingerprint([served_as or base_url, model])
+        spending = Spending(
+            self._kept,
+            f"spend-{key}",
+            None if prices is None else Prices.read(prices),
+            None if max_spend is None else amount("max_spend", max_spend),
+        )
+        self._client = Client(
+            base_url,
+            model,
+            api_key_env or "OPENAI_API_KEY",
+            concurrency,
+            max_retries,
+            timeout,
+            spending,
+        )
+        self._address = served_as or str(self._client.address)
+        self._batches = Batches(self._client, self._kept, batch_poll) if batch else None
+        self._loop = LoopThread()
+        self.usage = Usage()
+        self._closed = False
+
+    @cached_property
+    def identity(self) -> Mapping[str, str]:
+        """What decides this engine's output; asks the server once how labels can be read."""
+        source, constraint = self._label_source
+        return {
+            "engine": "openai",
+            "model": self.name,
+            "revision": self._revision,
+            "server": self._address,
+            "labels": str(source),
+            "constraint": constraint,
+            "prompt": self._prompts.kind,
+            "tokenizer": self._prompts.fingerprint(),
+            "template_arguments": canonical(self._arguments),
+            "extra_body": canonical(self._extra),
+        }
+
+    @property
+    def spent(self) -> float:
+        """The money spent so far in this run on this model, in the currency of its prices."""
+        return float(self._client.spending.spent)
+
+    def generate(
+        self, chats: Sequence[Chat], sampling: Sampling, seeds: Sequence[int]
+    ) -> list[Generation]:
+        """Sample responses; a server that heeds seeds is given one for each.
+
+        An answer's surrounding whitespace is stripped; the continuation of an assistant message
+        is left as it is.
+
+        Raises:
+            EngineError: what concerns all rows: the server is down, refuses the key or everybody,
+                does not serve the model, or the cap on spending is reached.
+        """
+        if len(seeds) != len(chats):
+            raise ValueError(f"{len(chats)} chats but {len(seeds)} seeds")
+        server = self._server
+        prompts, out = self._prepare(chats, sampling.max_tokens)
+        alike = sampling.temperature == 0  # n greedy answers are one
+        n = 1 if alike else sampling.n
+        settings: dict[str, Any] = {
+            server.limit: sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+        }
+        settings |= {"stop": list(sampling.stop)} if sampling.stop else {}
+        if server.kind == "vllm":  # which else takes these from the model's own folder
+            settings |= _NEUTRAL | ({"return_token_ids": True} if n > 1 else {})
+        canary = self._canary(settings)
+        asked = {
+            i: self._shares(prompt, settings, n, None if alike else seeds[i])
+            for i, prompt in prompts.items()
+        }
+        answers = self._answers(asked, prompts, canary)
+        made = {i: Generation((), reason) for i, reason in out.items()}
+        for i, rows in answers.items():
+            going_on = chats[i][-1].role == "assistant"
+            made[i] = generation(rows, n, sampling.stop, going_on)
+            if alike:
+                made[i] = replace(made[i], responses=made[i].responses * sampling.n)
+        return [made[i] for i in range(len(chats))]
+
+    def score_labels(self, chats: Sequence[Chat], labels: Sequence[Label]) -> list[LabelScore]:
+        """The probability of each label as the next token, in the way that `identity` tells.
+
+        Raises:
+            EngineError: as `generate`, or labels that share a form, or with a tokenizer a label
+                whose first form is not a single token.
+        """
+        server, (source, constraint) = self._server, self._label_source
+        tokenizer = self._prompts.tokenizer
+        ids = label_token_ids(tokenizer, labels, self.name) if tokenizer is not None else None
+        if ids is None:
+            openai_labels.refuse_shared_forms(labels)
+        frequent = source.name == "frequency"
+        words = tuple(label[0] for label in labels)
+        settings: dict[str, Any] = {server.limit: _FREQUENCY_TOKENS if frequent else 1}
+        if frequent:
+            settings |= {"temperature": 1.0} | openai_probe.constrained(constraint, words)
+        elif source.name == "logprob_token_ids":
+            every = [i for label in ids or () for i in label]
+            settings |= {"temperature": 0.0} | openai_probe.logprob_token_ids(every)
+        else:
+            settings |= openai_probe.top_logprobs(source.count, server, ids is not None)
+        settings |= _NEUTRAL if server.kind == "vllm" else {}
+        prompts, out = self._prepare(chats, settings[server.limit])
+        asked = {
+            i: self._shares(p, settings, source.count, seed_of("labels", canonical(p.body)))
+            if frequent
+            else [self._request(p, settings)]
+            for i, p in prompts.items()
+        }
+        answers = self._answers(asked, prompts, self._canary(settings))
+
+        def read(rows: Sequence[Answer]) -> LabelScore:
+            choices = []
+            for row in rows:
+                if isinstance(row, Refusal):
+                    return LabelScore(None, row.reason)
+                choices += in_order(row)
+            if frequent:
+                texts = [openai_probe.text_of(choice) for choice in choices]
+                return openai_labels.frequency(texts, words)
+            if source.name == "logprob_token_ids":
+                return openai_labels.exact(choices[0], ids or ())
+            return openai_labels.top(choices[0], labels, ids)
+
+        made = {i: LabelScore(None, reason) for i, reason in out.items()}
+        made |= {i: read(rows) for i, rows in answers.items()}
+        return [made[i] for i in range(len(chats))]
+
+    def close(self) -> None:
+        """Close all connections, and write down what was spent."""
+        if not self._closed:
+            self._closed = True
+            self._loop.run(self._client.close())
+            self._loop.close()
+            self._client.spending.flush()
+
+    def _prompt_form(self, tokenizer: str | None, continues: bool | None) -> Prompts:
+        if tokenizer is not None:
+            return TokenPrompts(tokenizer, None, self._arguments)
+        if self._arguments:
+            raise EngineError(
+                "is for a tokenizer", key="template_arguments",
+                mend="give `tokenizer`, or extra_body: {chat_template_kwargs: …} to a server that "
+                "takes it",
+            )  # fmt: skip
+        if self._labels is not None and self._labels.name == "logprob_token_ids":
+            raise EngineError(
+                "needs a tokenizer", key="labels", value=str(self._labels), mend="give `tokenizer`"
+            )
+        return MessagePrompts(continues)
+
+    def _prepare(
+        self, chats: Sequence[Chat], new_tokens: int
+    ) -> tuple[dict[int, Prompt], dict[int, str]]:
+        server = self._server
+        return self._prompts.prepare(chats, self.usage, server.context, new_tokens, server.kind)
+
+    def _shares(
+        self, prompt: Prompt, settings: Mapping[str, Any], n: int, seed: int | None
+    ) -> list[Request]:
+        """One request for `n` answers, or `n` of them where the server gives one at a time."""
+        together = n == 1 or self._server.many
+        requests = []
+        for k in range(1 if together else n):
+            more: dict[str, Any] = {"n": n} if together and n > 1 else {}
+            if seed is not None:
+                own = seed if together else seed_of(seed, k)
+                more["seed"] = own % _MOST_SEEDS
+            requests.append(self._request(prompt, {**settings, **more}))
+        return requests
+
+    def _request(self, prompt: Prompt, settings: Mapping[str, Any]) -> Request:
+        body = {"model": self.name, **prompt.body, **settings, **self._extra}
+        limits = [body.get(k) for k in ("max_tokens", "max_completion_tokens") if body.get(k)]
+        most = max((x for x in limits if isinstance(x, int)), default=0)
+        return Request(prompt.path, body, prompt.most_tokens(body), most * int(body.get("n") or 1))
+
+    def _canary(self, settings: Mapping[str, Any]) -> Request:
+        prompts, reasons = self._prompts.prepare([CANARY], Usage(), None, 1, "")
+        if reasons:
+            raise EngineError(reasons[0])
+        return self._request(prompts[0], settings)
+
+    def _answers(
+        self,
+        asked: Mapping[int, Sequence[Request]],
+        prompts: Mapping[int, Prompt],
+        canary: Request,
+    ) -> dict[int, list[Answer]]:
+        """The answers to each chat's requests."""
+        order: list[int] = sorted(asked, key=lambda i: prompts[i].order)
+        places = [(i, k) for i in order for k in range(len(asked[i]))]
+        requests = [asked[i][k] for i, k in places]
+        found: dict[tuple[int, int], Answer] = {}
+
+        def keep(place: int, answer: Answer) -> None:
+            found[places[place]] = answer
+            count(self.usage, answer)
+
+        async def ask() -> None:
+            if self._batches is None:
+                await self._client.ask(requests, canary, keep)
+            elif requests:
+                for place, answer in enumerate(await self._batches.ask(requests)):
+                    keep(place, answer)
+
+        try:
+            self._run(ask)
+        finally:
+            self._client.spending.flush()
+        return {i: [found[i, k] for k in range(len(asked[i]))] for i in asked}
+
+    @cached_property
+    def _server(self) -> Server:
+        server = self._run(lambda: openai_probe.find_kind(self._client))
+        return openai_probe.find_abilities(server, self._try)
+
+    @cached_property
+    def _label_source(self) -> tuple[LabelSource, str]:
+        """Chosen, or kept from the run's beginning, or found out now."""
+        chosen = self._labels
+        if chosen is not None and chosen.name != "frequency":
+            return chosen, ""
+        name = f"labels-{fingerprint([self._address, self.name, str(chosen), self._prompts.kind])}"
+        kept = self._kept.read(name)
+        if kept is not None:
+            return LabelSource.read(kept["labels"]), str(kept["constraint"])
+        if chosen is not None:
+            source, constraint = chosen, openai_probe.find_constraint(self._try, self._server)
+        else:
+            source, constraint = openai_probe.find_labels(self._try, self._server, self._some_ids)
+        self._kept.write(name, {"labels": str(source), "constraint": constraint})
+        return source, constraint
+
+    @cached_property
+    def _some_ids(self) -> list[int] | None:
+        if self._prompts.tokenizer is None:
+            return None
+        prompts, _ = self._prompts.prepare([CANARY], Usage(), None, 1, "")
+        return sorted(set(prompts[0].body["prompt"]))[:4]
+
+    def _try(self, settings: Mapping[str, Any]) -> Answer:
+        return self._run(lambda: self._client.one(self._canary(settings)))
+
+    def _run(self, work: Callable[[], Awaitable[T]]) -> T:
+        if self._closed:
+            raise EngineError(f"the engine of {self.name} was closed", mend="load it again")
+
+        async def run() -> T:
+            return await work()
+
+        return self._loop.run(run())
+
+
+def _check(concurrency: int, max_retries: int, timeout: float, batch_poll: float) -> None:
+    for key, value, least in (
+        ("concurrency", concurrency, 1),
+        ("max_retries", max_retries, 0),
+        ("timeout", timeout, 0.001),
+        ("batch_poll", batch_poll, 0.001),
+    ):
+        valid = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= least
+        if not valid or (least in (0, 1) and not isinstance(value, int)):
+            raise EngineError(f"must be {least} or more", key=key, value=value)

@@ -1,0 +1,289 @@
+"""Requests to one server, and for each an answer or the reason for having none.
+
+What is wrong with one request (refused, failed after all tries) is its own reason. What concerns
+all of them (server down, wrong key, no such model) stops the run with one error: the journal does
+the shard again. Where it is not plain which of the two it is, a harmless request of the same form,
+the canary, decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import openai
+
+from rlaif.engines.openai_http import CURRENT, Request, Transport
+from rlaif.engines.spending import Spending
+from rlaif.errors import EngineError
+
+_PATIENCE = 16  # failures in a row, before the canary is asked
+_AGAIN = "mend that and start again: every finished shard is kept"
+_FOR_ALL = {301, 302, 303, 307, 308, 401, 402, 404, 405}
+_DOUBTFUL = {None, 403}
+_OWN = re.compile(
+    r"context.?length|context.?window|maximum context|too long|too many tokens|max_model_len|"
+    r"content.?(filter|policy|management)|moderation|flagged",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request has no answer.
+
+    Attributes:
+        reason: in a few words, without the key.
+        status: of HTTP; None where there was no whole response.
+    """
+
+    reason: str
+    status: int | None = None
+
+    @property
+    def own(self) -> bool:
+        """It is this request's own fault: too long, or caught by a content filter."""
+        return self.status in (400, 413, 422, 403) and bool(_OWN.search(self.reason))
+
+
+Answer = Mapping[str, Any] | Refusal
+
+
+class Client:
+    """The official asynchronous client, bounded, and with failures told apart.
+
+    Args:
+        base_url: of the server, up to and with ``/v1``.
+        model: the name that it serves.
+        api_key_env: the environment variable with the key; a server may need none.
+        concurrency: at most so many requests are in flight.
+        max_retries: of each request, with back-off; what the server says of it is heeded.
+        timeout: seconds that one try may take, from its first byte to its last.
+        spending: pays.
+
+    Raises:
+        EngineError: an address that is none, or that holds credentials.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        api_key_env: str,
+        concurrency: int,
+        max_retries: int,
+        timeout: float,
+        spending: Spending,
+    ) -> None:
+        self.address = _address(base_url)
+        self.model, self._key_name = model, api_key_env
+        self._key = os.environ.get(api_key_env, "")
+        self._concurrency, self.spending = concurrency, spending
+        self._transport = Transport(self.address.host, concurrency, spending)
+        self.openai = openai.AsyncOpenAI(
+            base_url=str(self.address),
+            api_key=self._key or "none",
+            max_retries=max_retries,
+            timeout=timeout,
+            http_client=self._transport,
+        )
+        self._answered = self._failed_in_a_row = 0
+        self._canary = asyncio.Lock()
+
+    async def ask(
+        self, requests: Sequence[Request], canary: Request, keep: Callable[[int, Answer], None]
+    ) -> None:
+        """Ask all, in order; `keep` is told each one's answer, once, in the order they come.
+
+        Raises:
+            EngineError: what concerns all requests. Those in flight are given up.
+        """
+        waiting = iter(enumerate(requests))
+        before, refused = self._answered, []
+
+        async def worker() -> None:
+            for i, request in waiting:
+                answer = await self._ask(request, canary)
+                if isinstance(answer, Refusal) and not answer.own:
+                    refused.append(answer)
+                keep(i, answer)
+
+        await _together(worker, min(self._concurrency, len(requests)))
+        if refused and self._answered == before:
+            await self._decide(canary, refused[-1], before)
+
+    async def one(self, request: Request) -> Answer:
+        """One answer, or a refusal by the server.
+
+        Raises:
+            EngineError: what concerns all requests.
+        """
+        answer = await self._attempt(request)
+        if isinstance(answer, Refusal) and answer.status in _FOR_ALL | {None, 429}:
+            raise await self._unserved(answer)
+        return answer
+
+    async def models(self) -> list[Mapping[str, Any]]:
+        """What the server says it serves; nothing where it does not say.
+
+        Raises:
+            EngineError: it cannot be reached, or refuses the key.
+        """
+        client = self.openai.with_options(max_retries=min(2, self.openai.max_retries))
+        try:
+            response = await client.get("/models", cast_to=httpx2.Response)
+            listed = json.loads(response.content)["data"]
+            return [model for model in listed if isinstance(model, dict)]
+        except (ValueError, KeyError, TypeError):
+            return []
+        except openai.APIError as error:
+            refusal = self._refusal(error)
+            if refusal.status in (None, 401):
+                raise self._error(refusal) from None
+            return []
+
+    def error(self, error: openai.APIError) -> EngineError:
+        """One line about a failure that concerns all requests."""
+        return self._error(self._refusal(error))
+
+    def clean(self, text: str) -> str:
+        """What a server said, on one line, shortened and without the key."""
+        if self._key:
+            text = text.replace(self._key, "***")
+        text = " ".join(text.split())
+        return text if len(text) <= 200 else f"{text[:199]}…"
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.openai.close()
+
+    async def _ask(self, request: Request, canary: Request) -> Answer:
+        while True:
+            before = self._answered
+            answer = await self._attempt(request)
+            if not isinstance(answer, Refusal):
+                self._answered += 1
+                self._failed_in_a_row = 0
+                return answer
+            if answer.status in _FOR_ALL:
+                raise await self._unserved(answer)
+            if answer.status != 429:
+                break
+            if self._answered == before:  # nobody gets through; where others do, its turn comes
+                raise self._error(answer)
+        if not answer.own:
+            self._failed_in_a_row += 1
+            if answer.status in _DOUBTFUL or self._failed_in_a_row >= _PATIENCE:
+                await self._decide(canary, answer, before)
+        return answer
+
+    async def _decide(self, canary: Request, refusal: Refusal, before: int) -> None:
+        """Is it the request, or the server?
+
+        Raises:
+            EngineError: the server.
+        """
+        async with self._canary:
+            if self._answered > before and self._failed_in_a_row < _PATIENCE:
+                return
+            if isinstance(await self._attempt(canary), Refusal):
+                raise self._error(refusal)
+            self._answered += 1
+            self._failed_in_a_row = 0
+
+    async def _attempt(self, request: Request) -> Answer:
+        CURRENT.set(request)
+        try:
+            response = await self.openai.post(
+                request.path, cast_to=httpx2.Response, body=request.body
+            )
+            answer: Mapping[str, Any] = json.loads(response.content)
+            return answer
+        except openai.APIError as error:
+            return self._refusal(error)
+        finally:
+            CURRENT.set(None)
+
+    def _refusal(self, error: openai.APIError) -> Refusal:
+        if isinstance(error, openai.APIStatusError):
+            told = f"{error.status_code}: {_told(error.body) or error.response.text}"
+            return Refusal(f"the server says {self.clean(told)}", error.status_code)
+        if isinstance(error, openai.APITimeoutError):
+            return Refusal(f"the server gave no whole answer in {self.openai.timeout} s")
+        cause = str(error.__cause__ or error)
+        return Refusal(f"no answer from the server: {self.clean(cause)}")
+
+    async def _unserved(self, refusal: Refusal) -> EngineError:
+        """The error, with what is served where it is not this model."""
+        if refusal.status != 404:
+            return self._error(refusal)
+        served = [str(model.get("id")) for model in await self.models()]
+        if served and self.model not in served:
+            return EngineError(
+                f"{self.address} does not serve this model", key="model", value=self.model,
+                mend=f"name one that it serves: {', '.join(sorted(served)[:8])}",
+            )  # fmt: skip
+        return self._error(refusal)
+
+    def _error(self, refusal: Refusal) -> EngineError:
+        key = (
+            f"the key in {self._key_name}"
+            if self._key
+            else f"no key, for {self._key_name} is unset"
+        )
+        mends = {
+            None: f"see that it runs and can be reached; {_AGAIN}",
+            401: f"it was sent {key}; {_AGAIN}",
+            402: f"top up the account; {_AGAIN}",
+            403: f"it was sent {key}; {_AGAIN}",
+            404: f"check model and base_url, which ends in /v1 as a rule; {_AGAIN}",
+            429: "lower concurrency or raise max_retries and start again: "
+            "every finished shard is kept",
+        }
+        return EngineError(
+            f"{self.address}: {refusal.reason}", mend=mends.get(refusal.status, _AGAIN)
+        )
+
+
+async def _together(worker: Callable[[], Awaitable[None]], count: int) -> None:
+    """Run so many at once; the first error ends the others and is raised alone."""
+    tasks = [asyncio.ensure_future(worker()) for _ in range(count)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _address(base_url: str) -> httpx2.URL:
+    try:
+        url = httpx2.URL(base_url)
+    except (httpx2.InvalidURL, TypeError):
+        url = httpx2.URL("")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise EngineError(
+            "is no address of a server", key="base_url", mend="for example http://127.0.0.1:8000/v1"
+        )
+    if url.userinfo or url.query or url.fragment:
+        raise EngineError(
+            "may hold no credentials, query or fragment: it is written into the run folder",
+            key="base_url",
+            mend="take them out, and put the key into the environment variable of api_key_env",
+        )
+    return url
+
+
+def _told(body: object) -> str:
+    """What an error's body says, in the forms that servers have for it."""
+    if isinstance(body, Mapping):
+        inner = body.get("error", body.get("detail", body.get("message")))
+        inner = inner.get("message") if isinstance(inner, Mapping) else inner
+        return inner if isinstance(inner, str) else json.dumps(body)
+    return body if isinstance(body, str) else ""
