@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+_NEVER = np.iinfo(np.int64).max // 2
 
 Ints = NDArray[np.int64]
 Tokens = Sequence[int]
@@ -41,18 +42,9 @@ class Pack:
 
     def visible(self) -> NDArray[np.bool_]:
         """Which token (column) each token (row) sees: its ancestors and itself, shape (n, n)."""
-        seen: NDArray[np.bool_] = visible(np.arange(len(self.ends)), self.ends)
+        at = np.arange(len(self.ends))
+        seen: NDArray[np.bool_] = (at <= at[:, None]) & (at[:, None] < self.ends)
         return seen
-
-
-def visible(at: Any, ends: Any) -> Any:
-    """`Pack.visible` on the arrays of any library.
-
-    Args:
-        at: 0 to n - 1.
-        ends: where each token's subtree ends, shape (n,).
-    """
-    return (at <= at[:, None]) & (at[:, None] < ends)
 
 
 def trie_floor(sequences: Sequence[Tokens]) -> int:
@@ -61,23 +53,22 @@ def trie_floor(sequences: Sequence[Tokens]) -> int:
     return int(sum(len(s) for s in ordered) - _common_prefixes(ordered).sum())
 
 
-def pack(sequences: Sequence[Tokens], budget: int, square_cost: float = 0.0) -> list[Pack]:
+def pack(sequences: Sequence[Tokens], budget: int, most: int | None = None) -> list[Pack]:
     """Lay all sequences out in packs of at most `budget` tokens, the cheapest way.
 
     A pack begins at the root again, so where two packs meet, their common prefix is computed
-    twice. The cuts are those with the least total cost. They follow from the arguments alone.
+    twice. The cuts are those with the fewest tokens in all. They follow from the arguments alone.
 
     Args:
         sequences: token ids, none of them empty.
         budget: the most tokens in a pack; a longer sequence has a pack to itself (with its
             prefixes and duplicates).
-        square_cost: what the square of a pack's length costs (the attention over a dense mask),
-            where a token costs 1.
+        most: the most sequences in a pack; None sets no limit.
     """
     order, ordered = _sorted(sequences)
     common = _common_prefixes(ordered)
     lengths = np.array([len(s) for s in ordered], dtype=np.int64)
-    cuts = _cheapest_cuts(lengths, common, budget, square_cost)
+    cuts = _cheapest_cuts(lengths, common, budget, most or len(ordered))
     return [
         _lay_out(ordered[a:b], common[a:b], order[a:b]) for a, b in pairwise([*cuts, len(ordered)])
     ]
@@ -102,21 +93,22 @@ def _common_prefixes(ordered: Sequence[NDArray[np.int32]]) -> Ints:
     return common
 
 
-def _cheapest_cuts(lengths: Ints, common: Ints, budget: int, square_cost: float) -> list[int]:
+def _cheapest_cuts(lengths: Ints, common: Ints, budget: int, most: int) -> list[int]:
     """Where each pack begins: dynamic programming over the last cut."""
     new_tokens = np.concatenate([[0], np.cumsum(lengths - common)])
-    least = np.zeros(len(lengths) + 1)
+    least = np.zeros(len(lengths) + 1, dtype=np.int64)
     cut_before = np.zeros(len(lengths) + 1, dtype=np.int64)
+    # What a pack from each cut on costs besides the tokens up to its end.
+    head = common - new_tokens[:-1]
     first = 0
     for end in range(1, len(lengths) + 1):
-        most = max(budget, int(lengths[end - 1]))
-        while new_tokens[end] - new_tokens[first] > most:
+        fits = max(budget, int(lengths[end - 1])) - new_tokens[end]
+        while new_tokens[first] < -fits or end - first > most:
             first += 1
-        tokens = new_tokens[end] - new_tokens[first:end] + common[first:end]
-        cost = least[first:end] + tokens + square_cost * tokens**2
-        cost[tokens > most] = np.inf
-        best = int(cost.argmin())
-        least[end], cut_before[end] = cost[best], first + best
+        heads = head[first:end]
+        costs = np.where(heads <= fits, least[first:end] + heads, _NEVER)
+        best = int(costs.argmin())
+        least[end], cut_before[end] = costs[best] + new_tokens[end], first + best
     cuts: list[int] = []
     end = len(lengths)
     while end:

@@ -35,7 +35,7 @@ from rlaif.engines.score import Scorer
 from rlaif.errors import EngineError
 from rlaif.records import Chat
 
-_TOKENS = {"cpu": 1024, "cuda": 16_384}
+_TOKENS = {"cpu": 4096, "cuda": 16_384}
 """Tokens in one forward pass of scoring, where the engine is not told otherwise."""
 _MOST_PASSES = 4
 """Forward passes at once, on a CPU."""

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import (
+    Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
+    GptOssConfig,
     MistralConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -42,6 +44,9 @@ CONFIGS: dict[str, PreTrainedConfig] = {
         **SMALL, use_sliding_window=True, sliding_window=WINDOW, layer_types=MIXED
     ),
     "gemma3": Gemma3TextConfig(**SMALL, sliding_window=WINDOW, layer_types=MIXED),
+    "gemma2, whose logits are capped": Gemma2Config(
+        **SMALL, sliding_window=WINDOW, layer_types=MIXED, attn_implementation="eager"
+    ),
 }
 
 
@@ -110,51 +115,49 @@ def test_padded_batches_give_the_same() -> None:
     assert scorer.computed_tokens >= sum(map(len, rows))
 
 
-def test_a_model_that_ignores_the_mask_is_found_out_and_named_once() -> None:
+def test_a_model_with_positions_of_its_own_is_found_out_and_named_once() -> None:
     model = tiny_model(CONFIGS["llama"])
     forward = model.forward
 
-    def deaf(attention_mask: Any = None, logits_to_keep: Any = 0, **more: Any) -> Any:
-        two_d = attention_mask if attention_mask is None or attention_mask.ndim == 2 else None
-        return forward(attention_mask=two_d, logits_to_keep=logits_to_keep, **more)
+    def counting(position_ids: Any = None, logits_to_keep: Any = 0, **more: Any) -> Any:
+        return forward(logits_to_keep=logits_to_keep, **more)
 
-    model.forward = deaf
-    scorer = Scorer(model, "deaf-model", tokens=100)
+    model.forward = counting
+    scorer = Scorer(model, "own-positions", tokens=100)
     rows = tree(2)
-    with pytest.warns(RuntimeWarning, match="deaf-model does not take packed prompts"):
+    with pytest.warns(RuntimeWarning, match="own-positions does not take packed prompts"):
         found = torch.tensor(scorer.logprobs(rows, whole))
-    model.forward = forward
     assert (found - alone(model, rows)).abs().max() < 1e-5
-    model.forward = deaf
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scorer.logprobs(rows, whole)
 
 
-def test_a_model_that_refuses_the_mask_is_scored_in_padded_batches() -> None:
+def test_a_model_whose_attention_is_more_than_that_is_scored_in_padded_batches() -> None:
+    sinks = GptOssConfig(
+        **SMALL,
+        sliding_window=WINDOW,
+        layer_types=MIXED,
+        num_local_experts=2,
+        num_experts_per_tok=1,
+    )
+    model = tiny_model(sinks)
+    with pytest.warns(RuntimeWarning, match="with-sinks"):
+        found = torch.tensor(Scorer(model, "with-sinks", tokens=100).logprobs(tree(2), whole))
+    assert (found - alone(model, tree(2))).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_a_model_attends_as_before_once_it_has_scored(implementation: str) -> None:
     model = tiny_model(CONFIGS["llama"])
-    forward = model.forward
-
-    def strict(attention_mask: Any = None, logits_to_keep: Any = 0, **more: Any) -> Any:
-        if attention_mask is not None and attention_mask.ndim != 2:
-            raise ValueError("a mask must have two dimensions")
-        return forward(attention_mask=attention_mask, logits_to_keep=logits_to_keep, **more)
-
-    rows = tree(2)
-    wanted = alone(model, rows)
-    model.forward = strict
-    with pytest.warns(RuntimeWarning, match="strict-model"):
-        found = torch.tensor(Scorer(model, "strict-model", tokens=100).logprobs(rows, whole))
-    assert (found - wanted).abs().max() < 1e-5
-
-
-def test_an_eager_model_is_packed_with_numbers_instead_of_booleans() -> None:
-    model = tiny_model(CONFIGS["llama"])
-    model.set_attn_implementation("eager")
+    model.set_attn_implementation(implementation)
     rows = tree(3)
+    wanted = alone(model, rows)
     scorer = Scorer(model, "m", tokens=100)
-    assert (torch.tensor(scorer.logprobs(rows, whole)) - alone(model, rows)).abs().max() < 1e-5
-    assert scorer.computed_tokens < 2 * sum(map(len, rows))
+    assert (torch.tensor(scorer.logprobs(rows, whole)) - wanted).abs().max() < 1e-5
+    assert scorer.computed_tokens < sum(map(len, rows))
+    assert model.config._attn_implementation == implementation
+    assert torch.equal(alone(model, rows), wanted)
 
 
 def test_an_older_architecture_is_right_one_way_or_the_other() -> None:
