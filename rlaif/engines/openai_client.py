@@ -24,6 +24,7 @@ from rlaif.engines.spending import Spending
 from rlaif.errors import EngineError
 
 _PATIENCE = 16  # failures in a row, before the canary is asked
+_ROUNDS = 3  # of all retries, that nobody gets through, before the server is given up
 _AGAIN = "mend that and start again: every finished shard is kept"
 _FOR_ALL = {301, 302, 303, 307, 308, 401, 402, 404, 405}
 _DOUBTFUL = {None, 403}
@@ -124,9 +125,9 @@ class Client:
         Raises:
             EngineError: what concerns all requests.
         """
-        answer = await self._attempt(request)
-        if isinstance(answer, Refusal) and answer.status in _FOR_ALL | {None, 429}:
-            raise await self._unserved(answer)
+        answer = await self._admitted(request)
+        if isinstance(answer, Refusal) and answer.status is None:
+            raise self._error(answer)
         return answer
 
     async def models(self) -> list[Mapping[str, Any]]:
@@ -164,24 +165,33 @@ class Client:
         await self.openai.close()
 
     async def _ask(self, request: Request, canary: Request) -> Answer:
-        while True:
-            before = self._answered
-            answer = await self._attempt(request)
-            if not isinstance(answer, Refusal):
-                self._answered += 1
-                self._failed_in_a_row = 0
-                return answer
-            if answer.status in _FOR_ALL:
-                raise await self._unserved(answer)
-            if answer.status != 429:
-                break
-            if self._answered == before:  # nobody gets through; where others do, its turn comes
-                raise self._error(answer)
-        if not answer.own:
+        before = self._answered
+        answer = await self._admitted(request)
+        if not isinstance(answer, Refusal):
+            self._answered += 1
+            self._failed_in_a_row = 0
+        elif not answer.own:
             self._failed_in_a_row += 1
             if answer.status in _DOUBTFUL or self._failed_in_a_row >= _PATIENCE:
                 await self._decide(canary, answer, before)
         return answer
+
+    async def _admitted(self, request: Request) -> Answer:
+        """An answer, or a refusal that may be this request's own fault.
+
+        A server that is too busy after all retries is asked again while others get through.
+        """
+        idle = 0
+        while True:
+            before = self._answered
+            answer = await self._attempt(request)
+            if isinstance(answer, Refusal) and answer.status in _FOR_ALL:
+                raise await self._unserved(answer)
+            if not isinstance(answer, Refusal) or answer.status != 429:
+                return answer
+            idle = idle + 1 if self._answered == before else 0
+            if idle == _ROUNDS:
+                raise self._error(answer)
 
     async def _decide(self, canary: Request, refusal: Refusal, before: int) -> None:
         """Is it the request, or the server?

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rlaif.engines.openai_answers import in_order
 from rlaif.engines.openai_client import Answer, Client, Refusal
 from rlaif.engines.openai_labels import LabelSource, entries, said
 from rlaif.errors import EngineError
@@ -61,7 +62,7 @@ def find_abilities(server: Server, ask: Ask) -> Server:
         for n in (2, 1):
             answer = ask({limit: 1, "n": n, "temperature": 1.0})
             if not isinstance(answer, Refusal):
-                many = n == 2 and len(answer["choices"]) == 2
+                many = len(in_order(answer)) > 1
                 return Server(server.kind, server.context, limit, many)
             refusal = refusal or answer
     raise EngineError(

@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlaif.engines import answers
 from rlaif.engines.openai_text import break_control_tokens, encodable
+from rlaif.engines.prefix import trie_floor
 from rlaif.engines.protocol import Usage
+from rlaif.errors import EngineError
 from rlaif.records import Chat
 
 _TEMPLATE = 256  # tokens that a server's chat template may add, and
@@ -89,16 +90,20 @@ class TokenPrompts:
             new_tokens: how long the answer may become.
             server: what kind it is; any does.
         """
-        rows, reasons = answers.prepare(self._encoder, chats, usage, holds=None, new_tokens=0)
         prompts: dict[int, Prompt] = {}
-        for i, ids in rows.items():
-            if holds is None or len(ids) + new_tokens <= holds:
-                prompts[i] = Prompt("/completions", {"prompt": ids}, ids, len(ids))
-            else:
+        reasons: dict[int, str] = {}
+        for i, ids in enumerate(self._encoder.encode(chats)):
+            if isinstance(ids, EngineError):
+                reasons[i] = str(ids)
+            elif holds is not None and len(ids) + new_tokens > holds:
                 reasons[i] = (
                     f"the prompt has {len(ids)} tokens and the answer may have {new_tokens}, "
                     f"the server's context holds {holds}"
                 )
+            else:
+                prompts[i] = Prompt("/completions", {"prompt": ids}, ids, len(ids))
+        usage.requests += len(chats)
+        usage.floor_tokens += trie_floor([prompt.order for prompt in prompts.values()])
         return prompts, reasons
 
     def fingerprint(self) -> str:

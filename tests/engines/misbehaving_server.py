@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import math
 import re
+import socket
 import threading
 import time
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -127,6 +129,7 @@ class MisbehavingServer:
         self._tries: Counter[str] = Counter()
         self._lock = threading.Lock()
         self.stopping = threading.Event()
+        self.connections: list[socket.socket] = []
         handler = type("Handler", (_Handler,), {"site": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self._http.daemon_threads = True
@@ -141,6 +144,9 @@ class MisbehavingServer:
         self.stopping.set()
         self._http.shutdown()
         self._http.server_close()
+        for connection in self.connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def note(self, path: str, body: Mapping[str, Any]) -> Asked:
         """Write a request down."""
@@ -257,11 +263,13 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def setup(self) -> None:
+        super().setup()
+        self.site.connections.append(self.connection)
+
     def handle(self) -> None:
-        try:
+        with suppress(OSError):  # the client has gone
             super().handle()
-        except OSError:
-            pass  # the client has gone
 
     def do_GET(self) -> None:
         if not self._allowed():
@@ -281,7 +289,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         data = self.rfile.read(int(self.headers["Content-Length"]))
-        self.site.headers.append(dict(self.headers))
+        self.site.headers.append({k.lower(): v for k, v in self.headers.items()})
         if not self._allowed():
             return
         path = self.path.removeprefix("/v1")
