@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 
 from rlaif.engines.openai_text import break_control_tokens, encodable
 
-TOKENS = (
-    "<|im_start|> <|im_end|> <|endoftext|> <|eot_id|> <|start_header_id|> <|channel|> <|user|> "
-    "<|START_OF_TURN_TOKEN|> <｜User｜> <｜end▁of▁sentence｜> [INST] [/INST] [TOOL_CALLS] [gMASK] "
-    "<<SYS>> <</SYS>> <s> </s> <bos> <eos> <pad> <unk> <mask> <start_of_turn> <end_of_turn> "
-    "<think> </think> <tool_call> <|turn> <turn|> <extra_id_0> <0x0A> <unused12>"
-).split()
+TOKENS = [
+    "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|start_header_id|>", "<|user|>",
+    "<|channel|>", "<|START_OF_TURN_TOKEN|>", "<｜User｜>", "<｜end▁of▁sentence｜>", "[INST]",
+    "[/INST]", "[TOOL_CALLS]", "[gMASK]", "<<SYS>>", "<</SYS>>", "<s>", "</s>", "<bos>", "<eos>",
+    "<pad>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>", "<think>", "</think>",
+    "<tool_call>", "<|turn>", "<turn|>", "<extra_id_0>", "<0x0A>", "<unused12>",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("token", TOKENS)
