@@ -131,8 +131,7 @@ class MisbehavingServer:
         self.stopping = threading.Event()
         self.connections: list[socket.socket] = []
         handler = type("Handler", (_Handler,), {"site": self})
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), handler)
-        self._http.daemon_threads = True
+        self._http = _Http(("127.0.0.1", port), handler)
         self.port = self._http.server_address[1]
         self.base_url = f"http://127.0.0.1:{self.port}/v1"
 
@@ -254,6 +253,11 @@ def output_line(server: MisbehavingServer, line: Mapping[str, Any]) -> dict[str,
 
 def _said(choice: Mapping[str, Any]) -> str:
     return choice["text"] if "text" in choice else choice["message"]["content"]
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256  # no connection is refused by chance
 
 
 class _Handler(BaseHTTPRequestHandler):
