@@ -48,7 +48,7 @@ class Model(StrictModel, error=RecipeError):
     model: PathOrName
     revision: Text | None = None
     dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
-    engine: Literal["transformers", "openai"] = "transformers"
+    engine: Literal["transformers", "vllm", "openai"] = "transformers"
     trust_remote_code: bool = False
     adapter: InputPath | None = None
     engine_args: dict[str, Any] = Field(default_factory=dict)

@@ -29,6 +29,7 @@ def prepare(
     *,
     holds: int | None,
     new_tokens: int,
+    last_needs_room: bool = False,
 ) -> tuple[dict[int, list[int]], dict[int, str]]:
     """The token ids of the chats that can be served; the reasons of those that cannot.
 
@@ -38,14 +39,16 @@ def prepare(
         usage: the requests and the floor are counted there.
         holds: the most tokens a model computes in one sequence; None if nobody knows.
         new_tokens: how long the answer may become.
+        last_needs_room: whether the last new token, which is read and not computed on, counts.
     """
     prompts: dict[int, list[int]] = {}
     reasons: dict[int, str] = {}
     for i, ids in enumerate(encoder.encode(chats)):
         if isinstance(ids, EngineError):
             reasons[i] = str(ids)
-        elif reason := _too_long(len(ids), new_tokens, holds):
-            reasons[i] = reason
+        elif holds and len(ids) + new_tokens - (not last_needs_room) > holds:
+            more = f" and the answer {new_tokens}" if new_tokens > 1 else ""
+            reasons[i] = f"the prompt has {len(ids)} tokens{more}, the context holds {holds}"
         else:
             prompts[i] = ids
     usage.requests += len(chats)
@@ -91,11 +94,3 @@ def end_ids(tokenizer: Any, config: Any, generation_config: Any) -> frozenset[in
 def canonical(arguments: Mapping[str, Any]) -> str:
     """Arguments as text, independent of their order; "" for none."""
     return json.dumps(arguments, sort_keys=True, default=str) if arguments else ""
-
-
-def _too_long(length: int, new_tokens: int, holds: int | None) -> str | None:
-    # The last new token is read, not computed on.
-    if not holds or length + new_tokens - 1 <= holds:
-        return None
-    more = f" and the answer {new_tokens}" if new_tokens > 1 else ""
-    return f"the prompt has {length} tokens{more}, the context holds {holds}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,9 +39,32 @@ def load_engine(model: Model, state: Path | None = None) -> Engine:
         )
     if model.engine == "openai":
         return _openai(model, state)
+    if model.engine == "vllm":
+        return _vllm(model)
     raise EngineError(
-        "no such engine", key="engine", value=model.engine, mend="use transformers or openai"
+        "no such engine",
+        key="engine",
+        value=model.engine,
+        mend="use transformers, vllm or openai",
     )
+
+
+def _vllm(model: Model) -> Engine:
+    from rlaif.engines.process import ProcessEngine
+
+    given = dict(model.engine_args)
+    python = given.pop("python", None) or os.environ.get("RLAIF_VLLM_PYTHON")
+    arguments = {
+        "model": str(model.model),
+        "revision": model.revision,
+        "dtype": model.dtype,
+        "trust_remote_code": model.trust_remote_code,
+        "adapter": None if model.adapter is None else str(model.adapter),
+    }
+    if twice := arguments.keys() & given.keys():
+        key = min(twice)
+        raise EngineError("is no engine argument", key=f"engine_args.{key}", mend=f"set `{key}`")
+    return ProcessEngine("rlaif.engines.vllm:VllmEngine", arguments | given, python)
 
 
 def _openai(model: Model, state: Path | None) -> Engine:

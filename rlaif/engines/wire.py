@@ -88,15 +88,15 @@ def unpack_generations(packed: Sequence[Any]) -> list[Generation]:
 
 
 def pack_scores(scores: Sequence[LabelScore]) -> list[Any]:
-    """Scores as lists: a reason, and the log-probabilities or None."""
-    return [[s.reason, s.logprobs] for s in scores]
+    """Scores as lists: the log-probabilities or None, a reason, and the mass seen."""
+    return [[s.logprobs, s.reason, s.seen] for s in scores]
 
 
 def unpack_scores(packed: Sequence[Any]) -> list[LabelScore]:
     """The reverse of `pack_scores`."""
     return [
-        LabelScore(None if logprobs is None else tuple(logprobs), reason)
-        for reason, logprobs in packed
+        LabelScore(None if logprobs is None else tuple(logprobs), reason, seen)
+        for logprobs, reason, seen in packed
     ]
 
 

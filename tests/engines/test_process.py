@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from rlaif.engines import wire
 from rlaif.engines.process import ProcessEngine
-from rlaif.engines.protocol import NO, YES, Engine, Sampling, Usage
+from rlaif.engines.protocol import NO, YES, Engine, Generation, LabelScore, Sampling, Usage
 from rlaif.errors import EngineError, MissingExtraError, RlaifError
 from rlaif.records import Chat, Message
 from tests.tiny_models import tiny_model_folder
@@ -68,6 +68,18 @@ def wait_for(condition: Any, seconds: float = 30) -> bool:
 def test_chats_come_through_as_they_are(chats: list[Chat]) -> None:
     sent = wire.frame(wire.pack_chats(chats))
     assert wire.unpack_chats(wire.json.loads(sent[wire.HEADER.size :])) == chats
+
+
+@given(st.lists(st.from_type(LabelScore)), st.lists(st.from_type(Generation)))
+def test_every_part_of_an_answer_comes_through(
+    scores: list[LabelScore], generations: list[Generation]
+) -> None:
+    def sent(packed: Any) -> Any:
+        return wire.json.loads(wire.frame(packed)[wire.HEADER.size :])
+
+    # repr, because NaN is not equal to itself
+    assert repr(wire.unpack_scores(sent(wire.pack_scores(scores)))) == repr(scores)
+    assert wire.unpack_generations(sent(wire.pack_generations(generations))) == generations
 
 
 def test_a_shared_segment_crosses_once() -> None:
