@@ -106,7 +106,7 @@ class Client:
             EngineError: what concerns all requests. Those in flight are given up.
         """
         waiting = iter(enumerate(requests))
-        before, refused = self._answered, []
+        refused: list[Refusal] = []
 
         async def worker() -> None:
             for i, request in waiting:
@@ -116,8 +116,8 @@ class Client:
                 keep(i, answer)
 
         await _together(worker, min(self._concurrency, len(requests)))
-        if refused and self._answered == before:
-            await self._decide(canary, refused[-1], before)
+        if refused and self._failed_in_a_row:  # and nobody was answered since
+            await self._decide(canary, refused[-1], self._answered)
 
     async def one(self, request: Request) -> Answer:
         """One answer, or a refusal by the server.
