@@ -23,25 +23,22 @@ try:
 except ImportError as error:
     raise MissingExtraError("the openai engine", "openai") from error
 
-from rlaif.engines import openai_labels, openai_probe
+from rlaif.engines import openai_probe
 from rlaif.engines.answers import canonical
-from rlaif.engines.label_tokens import label_token_ids
-from rlaif.engines.openai_answers import count, generation, in_order
+from rlaif.engines.openai_answers import count, generation
 from rlaif.engines.openai_batch import Batches
-from rlaif.engines.openai_client import Answer, Client, Refusal
+from rlaif.engines.openai_client import Answer, Client
 from rlaif.engines.openai_http import Request
 from rlaif.engines.openai_kept import Kept
 from rlaif.engines.openai_labels import LabelSource
 from rlaif.engines.openai_loop import LoopThread, T
-from rlaif.engines.openai_probe import CANARY, Server
+from rlaif.engines.openai_probe import Server
 from rlaif.engines.openai_prompts import MessagePrompts, Prompt, Prompts, TokenPrompts
+from rlaif.engines.openai_question import Question
+from rlaif.engines.openai_requests import Requests, sampling_settings
 from rlaif.engines.protocol import Generation, Label, LabelScore, Sampling, Usage
 from rlaif.engines.spending import Prices, Spending, amount
-from rlaif.records import Chat, fingerprint, seed_of
-
-_MOST_SEEDS = 1 << 31  # some servers hold a seed in 32 bits with a sign
-_FREQUENCY_TOKENS = 32
-_NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+from rlaif.records import Chat, fingerprint
 
 
 class OpenAIEngine:
@@ -119,6 +116,7 @@ class OpenAIEngine:
                 mend="give OpenAIEngine(state=…), or run it in a recipe",
             )  # fmt: skip
         self._prompts = self._prompt_form(tokenizer, continues)
+        self._requests = Requests(model, self._prompts, self._extra)
         self._kept = Kept(state)
         key = fingerprint([served_as or base_url, model])
         spending = Spending(
@@ -178,24 +176,18 @@ class OpenAIEngine:
         """
         if len(seeds) != len(chats):
             raise ValueError(f"{len(chats)} chats but {len(seeds)} seeds")
-        server = self._server
+        if not chats:
+            return []
+        server, requests = self._server, self._requests
         prompts, out = self._prepare(chats, sampling.max_tokens)
         alike = sampling.temperature == 0  # n greedy answers are one
         n = 1 if alike else sampling.n
-        settings: dict[str, Any] = {
-            server.limit: sampling.max_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-        }
-        settings |= {"stop": list(sampling.stop)} if sampling.stop else {}
-        if server.kind == "vllm":  # which else takes these from the model's own folder
-            settings |= _NEUTRAL | ({"return_token_ids": True} if n > 1 else {})
-        canary = self._canary(settings)
+        settings = sampling_settings(sampling, n, server)
         asked = {
-            i: self._shares(prompt, settings, n, None if alike else seeds[i])
+            i: requests.several(prompt, settings, n, None if alike else seeds[i], server.many)
             for i, prompt in prompts.items()
         }
-        answers = self._answers(asked, prompts, canary)
+        answers = self._answers(asked, prompts, requests.canary(settings))
         made = {i: Generation((), reason) for i, reason in out.items()}
         for i, rows in answers.items():
             going_on = chats[i][-1].role == "assistant"
@@ -211,46 +203,17 @@ class OpenAIEngine:
             EngineError: as `generate`, or labels that share a form, or with a tokenizer a label
                 whose first form is not a single token.
         """
-        server, (source, constraint) = self._server, self._label_source
-        tokenizer = self._prompts.tokenizer
-        ids = label_token_ids(tokenizer, labels, self.name) if tokenizer is not None else None
-        if ids is None:
-            openai_labels.refuse_shared_forms(labels)
-        frequent = source.name == "frequency"
-        words = tuple(label[0] for label in labels)
-        settings: dict[str, Any] = {server.limit: _FREQUENCY_TOKENS if frequent else 1}
-        if frequent:
-            settings |= {"temperature": 1.0} | openai_probe.constrained(constraint, words)
-        elif source.name == "logprob_token_ids":
-            every = [i for label in ids or () for i in label]
-            settings |= {"temperature": 0.0} | openai_probe.logprob_token_ids(every)
-        else:
-            settings |= openai_probe.top_logprobs(source.count, server, ids is not None)
-        settings |= _NEUTRAL if server.kind == "vllm" else {}
-        prompts, out = self._prepare(chats, settings[server.limit])
-        asked = {
-            i: self._shares(p, settings, source.count, seed_of("labels", canonical(p.body)))
-            if frequent
-            else [self._request(p, settings)]
-            for i, p in prompts.items()
-        }
-        answers = self._answers(asked, prompts, self._canary(settings))
-
-        def read(rows: Sequence[Answer]) -> LabelScore:
-            choices = []
-            for row in rows:
-                if isinstance(row, Refusal):
-                    return LabelScore(None, row.reason)
-                choices += in_order(row)
-            if frequent:
-                texts = [openai_probe.text_of(choice) for choice in choices]
-                return openai_labels.frequency(texts, words)
-            if source.name == "logprob_token_ids":
-                return openai_labels.exact(choices[0], ids or ())
-            return openai_labels.top(choices[0], labels, ids)
-
+        if not chats:
+            return []
+        question = Question.about(
+            labels, self._prompts.tokenizer, self.name, self._label_source, self._server
+        )
+        prompts, out = self._prepare(chats, question.new_tokens)
+        asked = {i: question.ask(prompt, self._requests) for i, prompt in prompts.items()}
+        canary = self._requests.canary(question.settings)
+        answers = self._answers(asked, prompts, canary)
         made = {i: LabelScore(None, reason) for i, reason in out.items()}
-        made |= {i: read(rows) for i, rows in answers.items()}
+        made |= {i: question.read(rows) for i, rows in answers.items()}
         return [made[i] for i in range(len(chats))]
 
     def close(self) -> None:
@@ -263,7 +226,8 @@ class OpenAIEngine:
 
     def _prompt_form(self, tokenizer: str | None, continues: bool | None) -> Prompts:
         if tokenizer is not None:
-            return TokenPrompts(tokenizer, None, self._arguments)
+            revision = self._revision if tokenizer == self.name else ""
+            return TokenPrompts(tokenizer, revision or None, self._arguments)
         if self._arguments:
             raise EngineError(
                 "is for a tokenizer", key="template_arguments",
@@ -281,32 +245,6 @@ class OpenAIEngine:
     ) -> tuple[dict[int, Prompt], dict[int, str]]:
         server = self._server
         return self._prompts.prepare(chats, self.usage, server.context, new_tokens, server.kind)
-
-    def _shares(
-        self, prompt: Prompt, settings: Mapping[str, Any], n: int, seed: int | None
-    ) -> list[Request]:
-        """One request for `n` answers, or `n` of them where the server gives one at a time."""
-        together = n == 1 or self._server.many
-        requests = []
-        for k in range(1 if together else n):
-            more: dict[str, Any] = {"n": n} if together and n > 1 else {}
-            if seed is not None:
-                own = seed if together else seed_of(seed, k)
-                more["seed"] = own % _MOST_SEEDS
-            requests.append(self._request(prompt, {**settings, **more}))
-        return requests
-
-    def _request(self, prompt: Prompt, settings: Mapping[str, Any]) -> Request:
-        body = {"model": self.name, **prompt.body, **settings, **self._extra}
-        limits = [body.get(k) for k in ("max_tokens", "max_completion_tokens") if body.get(k)]
-        most = max((x for x in limits if isinstance(x, int)), default=0)
-        return Request(prompt.path, body, prompt.most_tokens(body), most * int(body.get("n") or 1))
-
-    def _canary(self, settings: Mapping[str, Any]) -> Request:
-        prompts, reasons = self._prompts.prepare([CANARY], Usage(), None, 1, "")
-        if reasons:
-            raise EngineError(reasons[0])
-        return self._request(prompts[0], settings)
 
     def _answers(
         self,
@@ -363,11 +301,10 @@ class OpenAIEngine:
     def _some_ids(self) -> list[int] | None:
         if self._prompts.tokenizer is None:
             return None
-        prompts, _ = self._prompts.prepare([CANARY], Usage(), None, 1, "")
-        return sorted(set(prompts[0].body["prompt"]))[:4]
+        return sorted(set(self._requests.canary_prompt().body["prompt"]))[:4]
 
     def _try(self, settings: Mapping[str, Any]) -> Answer:
-        return self._run(lambda: self._client.one(self._canary(settings)))
+        return self._run(lambda: self._client.one(self._requests.canary(settings)))
 
     def _run(self, work: Callable[[], Awaitable[T]]) -> T:
         if self._closed:
