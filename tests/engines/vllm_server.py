@@ -42,7 +42,7 @@ def why_not() -> str | None:
     """Why this machine cannot run vLLM; None where it can."""
     cpus = Path("/proc/cpuinfo")
     if not cpus.is_file() or "avx512f" not in cpus.read_text().split():
-        return "vLLM needs a GPU, or Linux on a processor with AVX-512"
+        return "vLLM needs Linux on a processor with AVX-512"
     return None
 
 
