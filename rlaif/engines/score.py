@@ -22,17 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlaif.engines.attention import alike, attention_in, passing_over
 from rlaif.engines.budget import Batch, Budget, Plan, by_length
 from rlaif.engines.prefix import Pack, Tokens, pack
-from rlaif.engines.tree_attention import TreeLayout, passing_over, tree_attention_in
+from rlaif.engines.tree_attention import TreeLayout
 
 _MOST_ROWS = 512
 _MOST_LOGITS = 2**26
 """Numbers that one pass puts out at most: its sequences times the vocabulary."""
-_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
-_HALF_TOLERANCE = 0.1
-"""How far packed and separate log-probabilities may lie apart, as a share of their own spread
-over the vocabulary (root mean square of both)."""
 
 Rows = list[tuple[float, ...] | None]
 Reduce = Callable[[Tensor], Tensor]
@@ -105,7 +102,7 @@ class Scorer:
         alone = self._budget.retry(partial(self._probe, sequences))
         if not alone:
             return False
-        with tree_attention_in(self.model) as able:
+        with attention_in(self.model) as able:
             ready = self._budget.retry(partial(self._try, sequences, alone)) if able else {}
             agree = bool(ready) and self._agree(ready, alone)
             if agree is False:
@@ -206,13 +203,7 @@ class Scorer:
         packed = {i: row for held, rows in ready.items() for i, row in zip(held, rows, strict=True)}
         # A broken sequence spoils its neighbours in a pack: that says nothing of the model.
         whole = [i for i in alone if packed[i].isfinite().any() and alone[i].isfinite().any()]
-        return all(self._like(packed[i], alone[i]) for i in whole) if whole else None
-
-    def _like(self, packed: Tensor, alone: Tensor) -> bool:
-        known = alone.isfinite()  # where it is not, there is nothing to compare with
-        difference = (packed - alone)[known].square().mean().sqrt()
-        tolerance = _TOLERANCE.get(self.model.dtype, _HALF_TOLERANCE)
-        return bool(difference <= tolerance * alone[known].std())
+        return all(alike(packed[i], alone[i], self.model) for i in whole) if whole else None
 
     def _warn(self) -> None:
         if not self._warned:

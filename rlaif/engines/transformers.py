@@ -1,13 +1,14 @@
 """The engine that is always there: Hugging Face transformers, in this process, on CPU or GPU.
 
-chats → chat.py → token ids → sample.py → texts
-                           └→ score.py  → label probabilities
+chats → chat.py → token ids → sample.py → texts              over shared_cache.py
+                           └→ score.py  → label probabilities  over tree_attention.py
 """
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
@@ -26,12 +27,15 @@ from rlaif.engines.answers import (
     prepare,
     response,
 )
+from rlaif.engines.attention import attention_in
 from rlaif.engines.budget import Batch, Budget, Plan, by_length
 from rlaif.engines.chat import ChatEncoder
 from rlaif.engines.label_tokens import label_token_ids
+from rlaif.engines.padded_cache import PaddedDecoder
 from rlaif.engines.protocol import Generation, Label, LabelScore, Sampling, Usage
 from rlaif.engines.sample import sample_batch
 from rlaif.engines.score import Scorer
+from rlaif.engines.shared_cache import SharedDecoder, can_share
 from rlaif.errors import EngineError
 from rlaif.records import Chat
 
@@ -58,8 +62,8 @@ class TransformersEngine:
         trust_remote_code: run Python code that came with the model.
         adapter: a folder with a peft adapter.
         device: "cpu", "cuda", …; by default CUDA where there is one.
-        pack: compute what prompts share once when scoring; see score.py.
-        batch_tokens: the most tokens in one forward pass of scoring.
+        pack: compute what prompts share once; see score.py and shared_cache.py.
+        batch_tokens: the most tokens in one forward pass over prompts.
         template_arguments: given to the chat template besides the messages, such as
             ``{"enable_thinking": False}``.
         model_arguments: passed to ``AutoModelForCausalLM.from_pretrained`` untouched.
@@ -142,8 +146,9 @@ class TransformersEngine:
             return [(batch, partial(work, batch)) for batch in batches]
 
         _ = self._model, self._ends  # loaded here, once, and not by each worker
-        for i in self._sampling_budget.run(list(prompts), plan):
-            generations[i] = Generation((), TOO_LARGE)
+        with attention_in(self._model) if self._shares else nullcontext():
+            for i in self._sampling_budget.run(list(prompts), plan):
+                generations[i] = Generation((), TOO_LARGE)
         return [generations[i] for i in range(len(chats))]
 
     def score_labels(self, chats: Sequence[Chat], labels: Sequence[Label]) -> list[LabelScore]:
@@ -197,24 +202,33 @@ class TransformersEngine:
         seeds: Sequence[int],
         batch: Batch,
     ) -> dict[int, Generation]:
+        n = sampling.n
+        decoder = self._decoder([prompts[i] for i in batch], n, sampling.max_tokens)
         rows = sample_batch(
-            self._model,
-            [prompts[i] for i in batch],
+            decoder,
             sampling,
             [seeds[i] for i in batch],
-            pad=self._pad,
             ends=self._ends,
             has_stopped=self._stop_check(sampling.stop),
         )
-        n = sampling.n
-        width = max(len(prompts[i]) for i in batch)
         with self._counting:
-            self.usage.computed_tokens += width * len(batch)
+            self.usage.computed_tokens += decoder.computed_tokens
             self.usage.generated_tokens += sum(len(row or ()) for row in rows)
         return {
             i: self._generation(chats[i], rows[k * n : (k + 1) * n], sampling.stop)
             for k, i in enumerate(batch)
         }
+
+    def _decoder(
+        self, prompts: Sequence[list[int]], n: int, room: int
+    ) -> SharedDecoder | PaddedDecoder:
+        if self._shares:
+            return SharedDecoder(self._model, prompts, n, room, self._tokens)
+        return PaddedDecoder(self._model, prompts, n, room, self._pad)
+
+    @cached_property
+    def _shares(self) -> bool:
+        return self._pack and can_share(self._model)
 
     def _generation(
         self, chat: Chat, rows: Sequence[list[int] | None], stop: Sequence[str]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -14,9 +15,12 @@ from transformers import (
     Qwen3Config,
 )
 
-from rlaif.engines import sample
+from rlaif.engines import padded_cache, sample
+from rlaif.engines.attention import attention_in
+from rlaif.engines.padded_cache import PaddedDecoder
 from rlaif.engines.protocol import Sampling
 from rlaif.engines.sample import sample_batch
+from rlaif.engines.shared_cache import SharedDecoder
 from tests.tiny_models import tiny_llama_config, tiny_model
 
 VOCABULARY = 64
@@ -55,11 +59,19 @@ def run(
     seeds: list[int] | None = None,
     ends: tuple[int, ...] = (),
     stopped: Any = None,
+    shared: bool = True,
     **sampling: Any,
 ) -> list[list[int] | None]:
     wanted = Sampling(**{"max_tokens": 12, **sampling})
     seeds = list(range(len(rows))) if seeds is None else seeds
-    return sample_batch(model, rows, wanted, seeds, pad=0, ends=ends, has_stopped=stopped)
+    n, room = wanted.n, wanted.max_tokens
+    with attention_in(model) if shared else nullcontext(), torch.inference_mode():
+        decoder: SharedDecoder | PaddedDecoder = (
+            SharedDecoder(model, rows, n, room, tokens=40)
+            if shared
+            else PaddedDecoder(model, rows, n, room, pad=0)
+        )
+        return sample_batch(decoder, wanted, seeds, ends=ends, has_stopped=stopped)
 
 
 def greedy(model: PreTrainedModel, row: list[int], ends: tuple[int, ...], most: int) -> list[int]:
@@ -71,20 +83,21 @@ def greedy(model: PreTrainedModel, row: list[int], ends: tuple[int, ...], most: 
     return said
 
 
+@pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_greedy_is_the_likeliest_token_each_time(name: str) -> None:
+def test_greedy_is_the_likeliest_token_each_time(name: str, shared: bool) -> None:
     model = tiny_model(CONFIGS[name])
     rows = prompts(0)
     # Rows end at different steps, so rows leave the batch on the way.
-    found = run(rows, model=model, temperature=0.0, ends=ENDS)
+    found = run(rows, model=model, temperature=0.0, ends=ENDS, shared=shared and name != "gpt2")
     assert found == [greedy(model, row, ENDS, 12) for row in rows]
     assert len({len(row or ()) for row in found}) > 1 or name != "llama"
 
 
 def test_a_prompt_computed_in_parts_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run(prompts(1), n=2)
-    monkeypatch.setattr(sample, "_PREFILL_TOKENS", 20)
-    assert run(prompts(1), n=2) == whole
+    whole = run(prompts(1), n=2, shared=False)
+    monkeypatch.setattr(padded_cache, "_PREFILL_TOKENS", 20)
+    assert run(prompts(1), n=2, shared=False) == whole
 
 
 def test_tokens_come_as_often_as_the_model_says() -> None:

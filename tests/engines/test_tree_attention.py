@@ -9,16 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlaif.engines import tree_attention as module
+from rlaif.engines.attention import Kind
 from rlaif.engines.prefix import Pack, pack
-from rlaif.engines.tree_attention import TreeLayout, passing_over, tree_attention
-from tests.tiny_models import tiny_model
+from rlaif.engines.tree_attention import TreeLayout
 
 CPU = torch.device("cpu")
 sequences = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=30), min_size=1, max_size=25)
-
-
-class Causal(torch.nn.Module):
-    is_causal = True
 
 
 def seen_by(layout: TreeLayout, window: int | None) -> np.ndarray:
@@ -66,24 +62,5 @@ def test_it_is_attention_over_the_whole_mask(window: int | None, cap: float | No
     q, k, v = (
         torch.randn(1, heads, len(p.input_ids), 8, generator=generator) for heads in (4, 2, 2)
     )
-    with passing_over(TreeLayout(p, CPU)):
-        found, _ = tree_attention(Causal(), q, k, v, None, 0.3, sliding_window=window, softcap=cap)
+    found = TreeLayout(p, CPU).attend(0, q, k, v, Kind(0.3, window, cap))
     assert (found - dense(p, q, k, v, window, cap)).abs().max() < 1e-5
-
-
-def test_a_layer_that_asks_for_more_is_refused() -> None:
-    state = torch.zeros(1, 1, 3, 8)
-    with pytest.raises(NotImplementedError, match="s_aux"):
-        tree_attention(Causal(), state, state, state, None, s_aux=torch.zeros(1))
-    both_ways = Causal()
-    both_ways.is_causal = False
-    with pytest.raises(NotImplementedError, match="both ways"):
-        tree_attention(both_ways, state, state, state, None)
-
-
-def test_a_model_that_fails_meanwhile_attends_as_before() -> None:
-    model = tiny_model()
-    with pytest.raises(KeyError), module.tree_attention_in(model) as able:
-        assert able and model.config._attn_implementation == module.NAME
-        raise KeyError
-    assert model.config._attn_implementation == "sdpa"
