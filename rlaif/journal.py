@@ -16,7 +16,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -66,9 +66,14 @@ class Stage:
         return fault is None
 
     def write(
-        self, shard: int, depends: Depends, table: pa.Table, drops: Iterable[Drop] = ()
+        self,
+        shard: int,
+        depends: Depends,
+        table: pa.Table,
+        drops: Iterable[Drop] = (),
+        notes: Mapping[str, int] | None = None,
     ) -> None:
-        """Commit a shard: the data, then the dropped rows, then the manifest.
+        """Commit a shard: the data, then the dropped rows, then the manifest, with any notes.
 
         Raises:
             JournalError: something cannot be written; the shard then counts as not done.
@@ -87,6 +92,7 @@ class Stage:
             sha256=hashlib.sha256(data).hexdigest(),
             dropped=dict(Counter(d.reason for d in drops)),
             drops_sha256=hashlib.sha256(aside).hexdigest() if drops else None,
+            notes=dict(notes or {}),
         )
         self.run.write_text(self._manifest_file(shard), manifest.to_json())
 
@@ -209,6 +215,7 @@ def run_stage(
     stage: Stage,
     jobs: Iterable[tuple[int, Depends]],
     make: Callable[[int], tuple[pa.Table, Iterable[Drop]]],
+    notes: Callable[[], Mapping[str, int]] = dict,
 ) -> int:
     """Do the shards of a stage that are not done, in order, and remove what is stale.
 
@@ -217,6 +224,7 @@ def run_stage(
         jobs: each shard, 0 to n-1, with what it depends on.
         make: gives a shard's rows and its dropped rows. It is called only for what is to do, so
             that it can load a model at its first call.
+        notes: for the manifest of the shard that was made last.
 
     Returns:
         How many shards were made.
@@ -232,7 +240,7 @@ def run_stage(
     for shard, depends in todo:
         start = time.perf_counter()
         table, drops = make(shard)
-        stage.write(shard, depends, table, drops)
+        stage.write(shard, depends, table, drops, notes())
         seconds = round(time.perf_counter() - start, 3)
         stage.run.log("shard", stage=stage.name, shard=shard, rows=table.num_rows, seconds=seconds)
     stage.finish(len(jobs))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Manifest:
         sha256: of the Parquet file, 64 hex digits.
         dropped: how many rows were dropped, by reason.
         drops_sha256: of the file of dropped rows; None where there is none.
+        notes: what another attempt at this shard may not repeat, such as that memory ran out.
     """
 
     fingerprint: str
@@ -48,6 +49,7 @@ class Manifest:
     sha256: str
     dropped: Mapping[str, int]
     drops_sha256: str | None
+    notes: Mapping[str, int] = field(default_factory=dict)
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -78,7 +80,7 @@ class Manifest:
                 mend="upgrade rlaif, or name another run folder",
             )
         names = {f.name for f in dataclasses.fields(cls)}
-        whole = values.keys() == names and isinstance(values["depends"], dict)
+        whole = names - {"notes"} <= values.keys() <= names and isinstance(values["depends"], dict)
         return cls(**values) if whole else None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import pyarrow as pa
 
@@ -83,8 +84,14 @@ def store_samples(
 
     settings = asdict(sampling) | {"stop": list(sampling.stop)}
     wanted = {"engine": dict(engine.identity), "sampling": settings, "seed": seed}
-    run_stage(stage, [(i, wanted | {"prompts": prompts.digest(i)}) for i in range(count)], make)
+    jobs = [(i, wanted | {"prompts": prompts.digest(i)}) for i in range(count)]
+    run_stage(stage, jobs, make, partial(_notes, engine))
     return stage
+
+
+def _notes(engine: Engine) -> dict[str, int]:
+    """In a manifest: that batches had to be made smaller, so that another try may differ."""
+    return {"halvings": engine.usage.halvings} if engine.usage.halvings else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +149,7 @@ def store_verdicts(
         for principle in missing:
             key = principle.fingerprint
             rows = [(r.id, v) for r in judged for v in r.verdicts if v.principle == key]
-            stages[key].write(shard, depends[key], verdicts_to_table(rows))
+            stages[key].write(shard, depends[key], verdicts_to_table(rows), notes=_notes(engine))
             asked.add(key)
         progress(name, shard + 1, len(shard_numbers))
     for stage in stages.values():

@@ -29,7 +29,7 @@ class Budget:
 
     def __init__(self, tokens: int, name: str, workers: int = 1) -> None:
         self.tokens, self.name, self.workers = tokens, name, workers
-        self._warned = False
+        self.halvings = 0
 
     def run(
         self,
@@ -82,8 +82,8 @@ class Budget:
         while self.tokens > 1:
             try:
                 return work(self.tokens)
-            except torch.OutOfMemoryError:
-                torch.cuda.empty_cache()
+            except RuntimeError as error:
+                refuse_other(error)
                 self._halve()
         return work(self.tokens)
 
@@ -91,20 +91,30 @@ class Budget:
     def _fits(work: Callable[[], None]) -> bool:
         try:
             work()
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
+        except RuntimeError as error:
+            refuse_other(error)
             return False
         return True
 
     def _halve(self) -> None:
         self.tokens = max(1, self.tokens // 2)
-        if not self._warned:
-            self._warned = True
+        self.halvings += 1
+        if self.halvings == 1:
             warnings.warn(
                 f"{self.name}: out of memory; going on with batches of {self.tokens} tokens",
                 RuntimeWarning,
                 stacklevel=2,
             )
+
+
+def refuse_other(error: RuntimeError) -> None:
+    """Raise what is not for want of memory; give back what the device holds on to.
+
+    A CPU's allocator has no error of its own.
+    """
+    if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+        raise error
+    torch.cuda.empty_cache()
 
 
 def by_length(

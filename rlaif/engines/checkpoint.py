@@ -112,6 +112,11 @@ def model_hash(folder: Path) -> str:
     return _hash(folder, _MODEL_FILES)
 
 
+def weight_bytes(folder: Path) -> int:
+    """The size of a local model's weights; 0 for a name on the hub, which is not known yet."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
 def adapter_hash(folder: Path) -> str:
     """SHA-256 over an adapter's configuration and weights."""
     return _hash(folder, _ADAPTER_FILES)

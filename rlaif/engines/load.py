@@ -35,6 +35,7 @@ def load_engine(model: Model, state: Path | None = None) -> Engine:
             dtype=model.dtype,
             trust_remote_code=model.trust_remote_code,
             adapter=None if model.adapter is None else str(model.adapter),
+            state=state,
             **model.engine_args,
         )
     if model.engine == "openai":

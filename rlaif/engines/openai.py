@@ -25,11 +25,11 @@ except ImportError as error:
 
 from rlaif.engines import openai_probe
 from rlaif.engines.answers import canonical
+from rlaif.engines.kept import Kept
 from rlaif.engines.openai_answers import count, generation
 from rlaif.engines.openai_batch import Batches
 from rlaif.engines.openai_client import Answer, Client
 from rlaif.engines.openai_http import Request
-from rlaif.engines.openai_kept import Kept
 from rlaif.engines.openai_labels import LabelSource
 from rlaif.engines.openai_loop import LoopThread, T
 from rlaif.engines.openai_probe import Server

@@ -18,9 +18,9 @@ from typing import Any
 
 import openai
 
+from rlaif.engines.kept import Kept
 from rlaif.engines.openai_client import Answer, Client, Refusal
 from rlaif.engines.openai_http import Request, tokens_used
-from rlaif.engines.openai_kept import Kept
 from rlaif.errors import EngineError
 
 _MOST_LINES = 50_000

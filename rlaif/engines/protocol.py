@@ -74,13 +74,15 @@ class Usage:
     """What an engine has done since it was made, in tokens.
 
     `computed_tokens` were run through the model; `floor_tokens` is the least that could have been
-    (the trie of all prompts, each shared prefix once).
+    (the trie of all prompts, each shared prefix once). `halvings` counts how often batches were
+    made smaller because memory had run out: in bfloat16, other batches are other bytes.
     """
 
     requests: int = 0
     computed_tokens: int = 0
     floor_tokens: int = 0
     generated_tokens: int = 0
+    halvings: int = 0
 
 
 @runtime_checkable

@@ -65,9 +65,9 @@ class Scorer:
         self._warned = False
 
     @property
-    def tokens(self) -> int:
-        """The most tokens in one forward pass now: fewer than given once memory has run out."""
-        return self._budget.tokens
+    def halvings(self) -> int:
+        """How often the tokens in a pass were halved, because memory had run out."""
+        return self._budget.halvings
 
     @torch.inference_mode()
     def logprobs(self, sequences: Sequence[Tokens], reduce: Reduce) -> Rows:

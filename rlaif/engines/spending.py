@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from rlaif.engines.openai_kept import Kept
+from rlaif.engines.kept import Kept
 from rlaif.errors import EngineError
 
 _MILLION = Decimal(1_000_000)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlaif.engines import checkpoint
+from rlaif.engines import checkpoint, memory
 from rlaif.engines.answers import (
     NOT_FINITE,
     TOO_LARGE,
@@ -30,6 +30,7 @@ from rlaif.engines.answers import (
 from rlaif.engines.attention import attention_in
 from rlaif.engines.budget import Batch, Budget, Plan, by_length
 from rlaif.engines.chat import ChatEncoder
+from rlaif.engines.kept import Kept
 from rlaif.engines.label_tokens import label_token_ids
 from rlaif.engines.padded_cache import PaddedDecoder
 from rlaif.engines.protocol import Generation, Label, LabelScore, Sampling, Usage
@@ -37,10 +38,8 @@ from rlaif.engines.sample import sample_batch
 from rlaif.engines.score import Scorer
 from rlaif.engines.shared_cache import SharedDecoder, can_share
 from rlaif.errors import EngineError
-from rlaif.records import Chat
+from rlaif.records import Chat, fingerprint
 
-_TOKENS = {"cpu": 4096, "cuda": 16_384}
-"""Tokens in one forward pass of scoring, where the engine is not told otherwise."""
 _MOST_PASSES = 4
 """Forward passes at once, on a CPU."""
 _MOST_ROWS = 512
@@ -63,7 +62,9 @@ class TransformersEngine:
         adapter: a folder with a peft adapter.
         device: "cpu", "cuda", …; by default CUDA where there is one.
         pack: compute what prompts share once; see score.py and shared_cache.py.
-        batch_tokens: the most tokens in one forward pass over prompts.
+        batch_tokens: the most tokens in one forward pass over prompts; None looks up what the
+            memory has room for: see memory.py.
+        state: a folder that remembers it for the next start; None has none.
         template_arguments: given to the chat template besides the messages, such as
             ``{"enable_thinking": False}``.
         model_arguments: passed to ``AutoModelForCausalLM.from_pretrained`` untouched.
@@ -83,6 +84,7 @@ class TransformersEngine:
         device: str | None = None,
         pack: bool = True,
         batch_tokens: int | None = None,
+        state: Path | None = None,
         template_arguments: Mapping[str, Any] | None = None,
         **model_arguments: Any,
     ) -> None:
@@ -94,7 +96,7 @@ class TransformersEngine:
         self._config = checkpoint.load_config(*self._source)
         self._device = device or checkpoint.best_device()
         self._dtype = checkpoint.choose_dtype(dtype, self._config, self._device)
-        self._tokens = batch_tokens or _TOKENS.get(self._device.split(":")[0], _TOKENS["cpu"])
+        self._given_tokens, self._state = batch_tokens, Kept(state)
         tokenizer = checkpoint.load_tokenizer(*self._source)
         self._pad = _padding_id(tokenizer, self.name)
         self._tokenizer = tokenizer
@@ -106,6 +108,10 @@ class TransformersEngine:
     @cached_property
     def identity(self) -> Mapping[str, str]:
         """What decides this engine's output; a local folder counts by what is in it."""
+        return {**self._named, "batch_tokens": str(self._tokens)}
+
+    @cached_property
+    def _named(self) -> dict[str, str]:
         folder, adapter = Path(self.name).expanduser(), self._adapter
         local = folder.is_dir()
         return {
@@ -116,11 +122,24 @@ class TransformersEngine:
             "adapter": "" if adapter is None else checkpoint.adapter_hash(Path(adapter)),
             "device": self._device.split(":")[0],
             "packed": str(self._pack).lower(),
-            "batch_tokens": str(self._tokens),
             "template_arguments": canonical(self._encoder.template_arguments),
             "model_arguments": canonical(self._model_arguments),
             **checkpoint.versions(),
         }
+
+    @cached_property
+    def _tokens(self) -> int:
+        """The most tokens in one forward pass: given, remembered, or what fits now."""
+        if self._given_tokens is not None:
+            return self._given_tokens
+        name = f"batch_tokens-{fingerprint(self._named)}"
+        known = self._state.read(name) or {}
+        if "batch_tokens" not in known:
+            weights = checkpoint.weight_bytes(Path(self.name).expanduser())
+            config = self._config.get_text_config()
+            fits = memory.batch_tokens(config, self._dtype, self._device, weights, self._passes)
+            self._state.write(name, known := {"batch_tokens": fits, "model": self.name})
+        return int(known["batch_tokens"])
 
     def generate(
         self, chats: Sequence[Chat], sampling: Sampling, seeds: Sequence[int]
@@ -149,6 +168,7 @@ class TransformersEngine:
         with attention_in(self._model) if self._shares else nullcontext():
             for i in self._sampling_budget.run(list(prompts), plan):
                 generations[i] = Generation((), TOO_LARGE)
+        self._count_halvings()
         return [generations[i] for i in range(len(chats))]
 
     def score_labels(self, chats: Sequence[Chat], labels: Sequence[Label]) -> list[LabelScore]:
@@ -170,6 +190,7 @@ class TransformersEngine:
             before = self._scorer.computed_tokens
             rows = self._scorer.logprobs(list(prompts.values()), reduce)
             self.usage.computed_tokens += self._scorer.computed_tokens - before
+            self._count_halvings()
             scores.update(zip(prompts, map(label_score, rows), strict=True))
         return [scores[i] for i in range(len(chats))]
 
@@ -218,6 +239,10 @@ class TransformersEngine:
             i: self._generation(chats[i], rows[k * n : (k + 1) * n], sampling.stop)
             for k, i in enumerate(batch)
         }
+
+    def _count_halvings(self) -> None:
+        parts = (self.__dict__.get(name) for name in ("_scorer", "_sampling_budget"))
+        self.usage.halvings = sum(part.halvings for part in parts if part is not None)
 
     def _decoder(
         self, prompts: Sequence[list[int]], n: int, room: int

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaif.engines.openai_kept import Kept
+from rlaif.engines.kept import Kept
 from rlaif.engines.spending import Prices, Spending
 from rlaif.errors import EngineError
 
