@@ -388,6 +388,14 @@ def test_a_storm_of_429_passes() -> None:
     assert all(g.responses for g in made), "a row that others crowd out waits for its turn"
 
 
+def test_a_busy_server_is_given_time_even_where_nobody_else_gets_through() -> None:
+    def busy(asked: Asked) -> Fault:
+        return Status(429) if asked.text == "p" and asked.tries <= 3 else None
+
+    with MisbehavingServer(busy) as server, engine_of(server, max_retries=1) as e:
+        assert e.generate([chat("p")], Sampling(), [0])[0].responses
+
+
 # --- what concerns all rows
 
 

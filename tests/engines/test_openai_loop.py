@@ -63,6 +63,25 @@ def test_what_the_work_raises_is_raised() -> None:
     loop.close()
 
 
+def test_ctrl_c_cancels_the_work_and_waits_for_its_end() -> None:
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)
+            ended.append("in order")
+
+    loop = LoopThread()
+    threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(work())
+    assert ended == ["in order"]
+    assert loop.run(double(1)) == 2
+    loop.close()
+
+
 def test_ctrl_c_ends_a_run_at_once_and_what_was_in_flight_counts_as_spent(tmp_path: Path) -> None:
     def hang(asked: Asked) -> Fault:
         return Late(60) if asked.text.startswith("p") else None
