@@ -74,7 +74,7 @@ def test_ctrl_c_cancels_the_work_and_waits_for_its_end() -> None:
             ended.append("in order")
 
     loop = LoopThread()
-    threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+    threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
     with pytest.raises(KeyboardInterrupt):
         loop.run(work())
     assert ended == ["in order"]
