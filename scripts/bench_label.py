@@ -1,113 +1,99 @@
-"""What sharing prefixes is worth: labels a second, three ways, on a random model of your size.
+"""Labels a second by five ways of judging the same questions, side by side and taking turns.
 
-    python scripts/bench_label.py --width 256 --layers 6 --prompts 16
+    python scripts/bench_label.py [--model FOLDER | --shape 3m] [--prompts 512] [--json FILE]
 
-    packed   every common prefix computed once (what the engine does)
-    padded   batches of whole prompts, sorted by length
-    single   one forward pass a label
+naive      a forward pass for each response and principle
+unpacked   the transformers engine in padded batches, prefixes not shared
+packed     the transformers engine, every shared prefix computed once
+vllm-raw   a bare `LLM.generate` on token ids
+vllm       the vllm engine
 
-The ways take turns, so that whatever else the machine does falls on all of them; a ratio is one
-of medians. Prompts are random tokens in the shape of judge prompts: a shared head, a prompt,
-responses, and principles at the end.
+The work is 4 responses of 64 tokens to each prompt of 44 to 233 tokens, under 8 principles: 32
+questions a prompt pointwise, 96 pairwise. The two that share nothing answer a share of them: a
+rate needs no more.
 """
 
 from __future__ import annotations
 
-import argparse
-import random
-import statistics
-import time
-from collections.abc import Callable
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
 
-import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+import bench_work
+import typer
+from bench_ways import Job, Ways, has_vllm, median
+from rich.console import Console
+from rich.table import Table
 
-from rlaif.engines.prefix import trie_floor
-from rlaif.engines.score import Scorer
-
-VOCABULARY = 8192
-TOKENS, ONE_AT_A_TIME = 1024, 1
-
-
-def main() -> None:
-    args = arguments()
-    torch.manual_seed(0)
-    model = random_model(args.width, args.layers).to(getattr(torch, args.dtype))
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    sequences = judge_prompts(args.prompts, args.responses, args.principles)
-    ways: dict[str, Callable[[], Scorer]] = {
-        "packed": lambda: Scorer(model, "random", TOKENS),
-        "padded": lambda: Scorer(model, "random", TOKENS, packing=False),
-        "single": lambda: Scorer(model, "random", ONE_AT_A_TIME, packing=False),
-    }
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    tokens = {}
-    for round_ in range(args.rounds + 1):
-        for way, make in ways.items():
-            scorer = make()
-            start = time.perf_counter()
-            scorer.logprobs(sequences, lambda logprobs: logprobs[:, :2])
-            if round_:  # the first one warms up
-                seconds[way].append(time.perf_counter() - start)
-            tokens[way] = scorer.computed_tokens
-    report(seconds, tokens, len(sequences), trie_floor(sequences))
+NAMES = ("naive", "unpacked", "packed", "vllm-raw", "vllm")
+_SHARE = 16  # the slow ways answer every 16th
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Labels a second: packed, padded, single.")
-    parser.add_argument("--prompts", type=int, default=8)
-    parser.add_argument("--responses", type=int, default=4)
-    parser.add_argument("--principles", type=int, default=8)
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--rounds", type=int, default=3)
-    return parser.parse_args()
+def jobs(mode: str, prompts: int, names: tuple[str, ...]) -> dict[str, Job]:
+    """What each way is asked to do."""
+    made = {name: {"way": name, "do": "label", "mode": mode, "prompts": prompts} for name in names}
+    if "naive" in made:
+        made["naive"]["every"] = _SHARE
+    if "unpacked" in made:
+        made["unpacked"]["prompts"] = max(1, prompts // _SHARE)
+    return made
 
 
-def random_model(width: int, layers: int) -> torch.nn.Module:
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=width,
-        intermediate_size=width * 8 // 3,
-        num_hidden_layers=layers,
-        num_attention_heads=width // 32,
-        num_key_value_heads=width // 32,
-        max_position_embeddings=2048,
-    )
-    model: torch.nn.Module = AutoModelForCausalLM.from_config(config).eval()
-    return model
-
-
-def judge_prompts(prompts: int, responses: int, principles: int) -> list[list[int]]:
-    rng = random.Random(0)
-
-    def some(least: int, most: int) -> list[int]:
-        return [rng.randrange(VOCABULARY) for _ in range(rng.randint(least, most))]
-
-    head, tails = some(20, 20), [some(30, 60) for _ in range(principles)]
-    sequences = []
-    for _ in range(prompts):
-        prompt = head + some(20, 150)
-        for _ in range(responses):
-            response = prompt + some(40, 80)
-            sequences += [response + tail for tail in tails]
-    return sequences
-
-
-def report(
-    seconds: dict[str, list[float]], tokens: dict[str, int], labels: int, floor: int
-) -> None:
-    packed = statistics.median(seconds["packed"])
-    print(f"{labels} labels; the trie of all prompts has {floor:,} tokens")
-    print(f"{'':8}{'seconds':>10}{'labels/s':>10}{'tokens':>12}{'/ trie':>8}{'/ packed':>10}")
-    for way, times in seconds.items():
-        median = statistics.median(times)
-        print(
-            f"{way:8}{median:10.2f}{labels / median:10.0f}{tokens[way]:12,}"
-            f"{tokens[way] / floor:8.2f}{median / packed:10.2f}"
+def measure(ways: Ways, mode: str, prompts: int, rounds: int) -> list[dict[str, Any]]:
+    """A row a way."""
+    names = NAMES if has_vllm() else NAMES[:3]
+    asked = jobs(mode, prompts, names)
+    measured = ways.turns(asked, rounds)
+    rows = []
+    for name, job in asked.items():
+        facts = ways.run("expected", mode=mode, prompts=job["prompts"], block=32)
+        labels = -(-facts["questions"] // job.get("every", 1))
+        seconds = median(measured[name])
+        rows.append(
+            {
+                "name": name,
+                "mode": mode,
+                "labels": labels,
+                "wall_seconds": seconds,
+                "labels_per_second": labels / seconds,
+                "tokens_processed": int(median(measured[name], "tokens")),
+                "trie_floor": facts["floor"] if "every" not in job else None,
+                "peak_rss_mib": measured[name][-1]["peak_rss_mib"],
+            }
         )
+    return rows
+
+
+def show(rows: list[dict[str, Any]], console: Console) -> None:
+    """The rows as a table."""
+    table = Table(*rows[0], "tokens / floor")
+    for row in rows:
+        over = row["tokens_processed"] / row["trie_floor"] if row["trie_floor"] else None
+        cells = [f"{v:,.1f}" if isinstance(v, float) else str(v) for v in row.values()]
+        table.add_row(*cells, "–" if over is None else f"{over:.3f}")
+    console.print(table)
+
+
+def main(
+    model: Annotated[Path | None, typer.Option(help="a model folder")] = None,
+    shape: Annotated[str, typer.Option(help=", ".join(bench_work.SHAPES))] = "3m",
+    prompts: int = 512,
+    pairwise_prompts: Annotated[int, typer.Option(help="0 leaves it out")] = 64,
+    rounds: int = 3,
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
+    """Measure, print the table, and write it as JSON."""
+    with tempfile.TemporaryDirectory() as made:
+        ways = Ways(model or bench_work.make_model(shape, Path(made) / shape))
+        rows = measure(ways, "pointwise", prompts, rounds)
+        if pairwise_prompts:
+            rows += measure(ways, "pairwise", pairwise_prompts, rounds)
+        ways.end()
+    show(rows, Console(width=160))
+    if json_file is not None:
+        json_file.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
