@@ -28,7 +28,8 @@ from rlaif.engines.answers import canonical
 from rlaif.engines.kept import Kept
 from rlaif.engines.openai_answers import count, generation
 from rlaif.engines.openai_batch import Batches
-from rlaif.engines.openai_client import Answer, Client
+from rlaif.engines.openai_client import Client
+from rlaif.engines.openai_failures import Answer
 from rlaif.engines.openai_http import Request
 from rlaif.engines.openai_labels import LabelSource
 from rlaif.engines.openai_loop import LoopThread, T
@@ -75,7 +76,8 @@ class OpenAIEngine:
         max_spend: a cap in the prices' currency, over all processes of a run. It is never passed.
         batch: answer through the server's batch endpoint.
         batch_poll: seconds between two looks at a batch.
-        extra_body: put into every request untouched.
+        extra_body: put into every request untouched, over what the engine puts there; a setting
+            that is null there is left out, such as ``seed`` for a server that refuses it.
         state: a folder for what outlives a process: the spend, batches, how labels are read.
 
     Raises:

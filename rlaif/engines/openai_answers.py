@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlaif.engines.openai_client import Answer, Refusal
+from rlaif.engines.openai_failures import Answer, Refusal
 from rlaif.engines.openai_http import tokens_used
 from rlaif.engines.protocol import Generation, Usage
 from rlaif.records import Response

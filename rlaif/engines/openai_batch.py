@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -19,20 +18,17 @@ from typing import Any
 import openai
 
 from rlaif.engines.kept import Kept
-from rlaif.engines.openai_client import Answer, Client, Refusal
+from rlaif.engines.openai_batch_file import Answers, parts, read
+from rlaif.engines.openai_client import Client
+from rlaif.engines.openai_failures import Answer, Refusal
 from rlaif.engines.openai_http import Request, tokens_used
 from rlaif.errors import EngineError
 
-_MOST_LINES = 50_000
-_MOST_BYTES = 100_000_000
 _ENDED = ("completed", "expired", "failed", "cancelled")
 _FILE_SECONDS = 3600.0
 _MISSING = Refusal("missing from the batch's output")
 _ANEW = "start again: what is missing is submitted anew"
 _LISTED = 1000
-
-Answers = dict[str, Answer]
-"""By custom_id."""
 
 
 class Batches:
@@ -54,8 +50,7 @@ class Batches:
             EngineError: the server cannot be reached, refuses the batch or all its requests, or
                 somebody cancelled it.
         """
-        lines = [_line(i, request) for i, request in enumerate(requests)]
-        batches = [Batch(self._client, self._kept, part, requests) for part in _parts(lines)]
+        batches = [Batch(self._client, self._kept, part, requests) for part in parts(requests)]
         try:
             for batch in batches:  # all are under way before the first is waited for
                 await batch.submit()
@@ -180,36 +175,12 @@ class Batch:
         """All lines of the output file and the error file; of doubles the first."""
         found: Answers = {}
         for id_ in (batch.output_file_id, batch.error_file_id):
-            if not id_:
-                continue
-            slow = self._client.openai.with_options(timeout=_FILE_SECONDS)
-            content = await slow.files.content(id_)
-            for line in content.text.split("\n"):
-                read = self._read_line(line)
-                if read is not None:
-                    found.setdefault(*read)
+            if id_:
+                slow = self._client.openai.with_options(timeout=_FILE_SECONDS)
+                content = await slow.files.content(id_)
+                for custom_id, answer in read(content.text, self._client.failures):
+                    found.setdefault(custom_id, answer)
         return found
-
-    def _read_line(self, line: str) -> tuple[str, Answer] | None:
-        """One line; None where it is of no request, or of one that the batch had no time for."""
-        try:
-            row = json.loads(line)
-            custom_id, response, error = row["custom_id"], row.get("response"), row.get("error")
-            if error:
-                reason = f"the batch says {error.get('code')}: {error.get('message')}"
-                if error.get("code") == "batch_expired":
-                    return None
-                return custom_id, Refusal(self._client.clean(reason), 500)
-            body, status = response["body"], int(response["status_code"])
-            if status == 200 and body["choices"]:
-                return custom_id, body
-            told = body.get("error", body)
-            told = told.get("message", told) if isinstance(told, dict) else told
-            return custom_id, Refusal(
-                self._client.clean(f"the server says {status}: {told}"), status
-            )
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return None
 
     def _refuse_dead_end(self, turn: int, batch: Any, came: Answers) -> None:
         """Stop where going on would give reasons that are not the rows' own, or never end.
@@ -218,15 +189,14 @@ class Batch:
             EngineError: where that is so; the next start submits what is missing.
         """
         refused = [a for a in came.values() if isinstance(a, Refusal) and not a.own]
-        if batch.status == "completed" and len(refused) > 1 and len(refused) == len(came):
+        if batch.status == "completed" and 1 < len(refused) == len(came):
             raise self._void(turn, f"every request was refused: {refused[0].reason}")
         if batch.status == "failed":
             told = [str(e.message) for e in (batch.errors.data or [])] if batch.errors else []
-            raise self._void(turn, f"the batch failed: {self._client.clean('; '.join(told))}")
-        ended_before = self._submitted[turn].get("stopped")
-        if not ended_before and (
-            batch.status == "cancelled" or (batch.status == "expired" and not came)
-        ):
+            reason = self._client.failures.clean("; ".join(told))
+            raise self._void(turn, f"the batch failed: {reason}")
+        idle = batch.status == "cancelled" or (batch.status == "expired" and not came)
+        if idle and not self._submitted[turn].get("stopped"):
             self._submitted[turn]["stopped"] = True
             self._write()
             raise self._stop(f"batch {batch.id} was {batch.status}", _ANEW)
@@ -259,26 +229,3 @@ class Batch:
 
     def _write(self) -> None:
         self._kept.write(self._name, {"submitted": self._submitted})
-
-
-def _line(index: int, request: Request) -> bytes:
-    line = {
-        "custom_id": str(index),
-        "method": "POST",
-        "url": f"/v1{request.path}",
-        "body": request.body,
-    }
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-def _parts(lines: Sequence[bytes]) -> list[dict[str, bytes]]:
-    """The lines in files of a size that providers take, by custom_id."""
-    parts: list[dict[str, bytes]] = []
-    size = 0
-    for i, line in enumerate(lines):
-        size += len(line)
-        if not parts or size > _MOST_BYTES or len(parts[-1]) == _MOST_LINES:
-            parts.append({})
-            size = len(line)
-        parts[-1][str(i)] = line
-    return parts

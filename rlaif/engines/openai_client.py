@@ -11,49 +11,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 import openai
 
+from rlaif.engines.openai_failures import Answer, Failures, Refusal
 from rlaif.engines.openai_http import CURRENT, Request, Transport
 from rlaif.engines.spending import Spending
 from rlaif.errors import EngineError
 
 _PATIENCE = 16  # failures in a row, before the canary is asked
 _ROUNDS = 3  # of all retries, that nobody gets through, before the server is given up
-_AGAIN = "mend that and start again: every finished shard is kept"
 _FOR_ALL = {301, 302, 303, 307, 308, 401, 402, 404, 405}
 _DOUBTFUL = {None, 403}
-_OWN = re.compile(
-    r"context.?length|context.?window|maximum context|too long|too many tokens|max_model_len|"
-    r"content.?(filter|policy|management)|moderation|flagged",
-    re.IGNORECASE,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a request has no answer.
-
-    Attributes:
-        reason: in a few words, without the key.
-        status: of HTTP; None where there was no whole response.
-    """
-
-    reason: str
-    status: int | None = None
-
-    @property
-    def own(self) -> bool:
-        """It is this request's own fault: too long, or caught by a content filter."""
-        return self.status in (400, 413, 422, 403) and bool(_OWN.search(self.reason))
-
-
-Answer = Mapping[str, Any] | Refusal
 
 
 class Client:
@@ -83,16 +55,16 @@ class Client:
         spending: Spending,
     ) -> None:
         self.address = _address(base_url)
-        self.model, self._key_name = model, api_key_env
-        self._key = os.environ.get(api_key_env, "")
+        key = os.environ.get(api_key_env, "")
+        self.model = model
+        self.failures = Failures(str(self.address), model, api_key_env, key)
         self._concurrency, self.spending = concurrency, spending
-        self._transport = Transport(self.address.host, concurrency, spending)
         self.openai = openai.AsyncOpenAI(
             base_url=str(self.address),
-            api_key=self._key or "none",
+            api_key=key or "none",
             max_retries=max_retries,
             timeout=timeout,
-            http_client=self._transport,
+            http_client=Transport(self.address.host, concurrency, spending),
         )
         self._answered = self._failed_in_a_row = 0
         self._canary = asyncio.Lock()
@@ -127,7 +99,7 @@ class Client:
         """
         answer = await self._admitted(request)
         if isinstance(answer, Refusal) and answer.status is None:
-            raise self._error(answer)
+            raise self.failures.for_all(answer)
         return answer
 
     async def models(self) -> list[Mapping[str, Any]]:
@@ -144,21 +116,14 @@ class Client:
         except (ValueError, KeyError, TypeError):
             return []
         except openai.APIError as error:
-            refusal = self._refusal(error)
+            refusal = self.failures.refusal(error)
             if refusal.status in (None, 401):
-                raise self._error(refusal) from None
+                raise self.failures.for_all(refusal) from None
             return []
 
     def error(self, error: openai.APIError) -> EngineError:
         """One line about a failure that concerns all requests."""
-        return self._error(self._refusal(error))
-
-    def clean(self, text: str) -> str:
-        """What a server said, on one line, shortened and without the key."""
-        if self._key:
-            text = text.replace(self._key, "***")
-        text = " ".join(text.split())
-        return text if len(text) <= 200 else f"{text[:199]}…"
+        return self.failures.for_all(self.failures.refusal(error))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -191,7 +156,7 @@ class Client:
                 return answer
             idle = idle + 1 if self._answered == before else 0
             if idle == _ROUNDS:
-                raise self._error(answer)
+                raise self.failures.for_all(answer)
 
     async def _decide(self, canary: Request, refusal: Refusal, before: int) -> None:
         """Is it the request, or the server?
@@ -203,7 +168,7 @@ class Client:
             if self._answered > before and self._failed_in_a_row < _PATIENCE:
                 return
             if isinstance(await self._attempt(canary), Refusal):
-                raise self._error(refusal)
+                raise self.failures.for_all(refusal)
             self._answered += 1
             self._failed_in_a_row = 0
 
@@ -216,49 +181,17 @@ class Client:
             answer: Mapping[str, Any] = json.loads(response.content)
             return answer
         except openai.APIError as error:
-            return self._refusal(error)
+            return self.failures.refusal(error)
         finally:
             CURRENT.set(None)
 
-    def _refusal(self, error: openai.APIError) -> Refusal:
-        if isinstance(error, openai.APIStatusError):
-            told = f"{error.status_code}: {_told(error.body) or error.response.text}"
-            return Refusal(f"the server says {self.clean(told)}", error.status_code)
-        if isinstance(error, openai.APITimeoutError):
-            return Refusal(f"the server gave no whole answer in {self.openai.timeout} s")
-        cause = str(error.__cause__ or error)
-        return Refusal(f"no answer from the server: {self.clean(cause)}")
-
     async def _unserved(self, refusal: Refusal) -> EngineError:
         """The error, with what is served where it is not this model."""
-        if refusal.status != 404:
-            return self._error(refusal)
-        served = [str(model.get("id")) for model in await self.models()]
-        if served and self.model not in served:
-            return EngineError(
-                f"{self.address} does not serve this model", key="model", value=self.model,
-                mend=f"name one that it serves: {', '.join(sorted(served)[:8])}",
-            )  # fmt: skip
-        return self._error(refusal)
-
-    def _error(self, refusal: Refusal) -> EngineError:
-        key = (
-            f"the key in {self._key_name}"
-            if self._key
-            else f"no key, for {self._key_name} is unset"
-        )
-        mends = {
-            None: f"see that it runs and can be reached; {_AGAIN}",
-            401: f"it was sent {key}; {_AGAIN}",
-            402: f"top up the account; {_AGAIN}",
-            403: f"it was sent {key}; {_AGAIN}",
-            404: f"check model and base_url, which ends in /v1 as a rule; {_AGAIN}",
-            429: "lower concurrency or raise max_retries and start again: "
-            "every finished shard is kept",
-        }
-        return EngineError(
-            f"{self.address}: {refusal.reason}", mend=mends.get(refusal.status, _AGAIN)
-        )
+        if refusal.status == 404:
+            served = [str(model.get("id")) for model in await self.models()]
+            if served and self.model not in served:
+                return self.failures.not_served(served)
+        return self.failures.for_all(refusal)
 
 
 async def _together(worker: Callable[[], Awaitable[None]], count: int) -> None:
@@ -288,12 +221,3 @@ def _address(base_url: str) -> httpx2.URL:
             mend="take them out, and put the key into the environment variable of api_key_env",
         )
     return url
-
-
-def _told(body: object) -> str:
-    """What an error's body says, in the forms that servers have for it."""
-    if isinstance(body, Mapping):
-        inner = body.get("error", body.get("detail", body.get("message")))
-        inner = inner.get("message") if isinstance(inner, Mapping) else inner
-        return inner if isinstance(inner, str) else json.dumps(body)
-    return body if isinstance(body, str) else ""

@@ -123,14 +123,18 @@ def tokens_used(answer: Mapping[str, Any]) -> tuple[int, int, int] | None:
     return prompt, min(cached or 0, prompt), output
 
 
+def is_completion(answer: object) -> bool:
+    """It has at least one choice."""
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    return isinstance(choices, list) and bool(choices) and all(isinstance(c, dict) for c in choices)
+
+
 def _answer(response: httpx2.Response) -> Mapping[str, Any]:
-    """The answer in a response, which has at least one choice."""
     try:
         answer = json.loads(response.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
-    choices = answer.get("choices") if isinstance(answer, dict) else None
-    if isinstance(choices, list) and choices and all(isinstance(c, dict) for c in choices):
+    if is_completion(answer):
         return answer  # type: ignore[no-any-return]
     kind = response.headers.get("content-type", "no content type")
     raise httpx2.RemoteProtocolError(f"the answer is no completion but {kind}: {response.text}")

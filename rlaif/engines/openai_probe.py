@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlaif.engines.openai_answers import in_order
-from rlaif.engines.openai_client import Answer, Client, Refusal
+from rlaif.engines.openai_client import Client
+from rlaif.engines.openai_failures import Answer, Refusal
 from rlaif.engines.openai_labels import LabelSource, entries, said
 from rlaif.errors import EngineError
 from rlaif.records import Message

@@ -10,7 +10,7 @@ from rlaif.engines import openai_labels, openai_probe
 from rlaif.engines.answers import canonical
 from rlaif.engines.label_tokens import label_token_ids
 from rlaif.engines.openai_answers import in_order
-from rlaif.engines.openai_client import Answer, Refusal
+from rlaif.engines.openai_failures import Answer, Refusal
 from rlaif.engines.openai_http import Request
 from rlaif.engines.openai_labels import LabelSource
 from rlaif.engines.openai_probe import Server

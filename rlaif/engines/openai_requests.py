@@ -25,7 +25,7 @@ class Requests:
     Attributes:
         model: the name that the server serves.
         prompts: the form of its prompts.
-        extra: put into every request, over all else.
+        extra: put into every request, over all else; null leaves a setting out.
     """
 
     model: str
@@ -34,7 +34,8 @@ class Requests:
 
     def one(self, prompt: Prompt, settings: Mapping[str, Any]) -> Request:
         """A request with these settings."""
-        body = {"model": self.model, **prompt.body, **settings, **self.extra}
+        whole = {"model": self.model, **prompt.body, **settings, **self.extra}
+        body = {key: value for key, value in whole.items() if value is not None}
         limits = (body.get("max_tokens"), body.get("max_completion_tokens"))
         most = max((x for x in limits if isinstance(x, int)), default=0)
         answers = body.get("n") or 1

@@ -137,13 +137,19 @@ def test_labels_are_summed_over_their_forms() -> None:
     assert score.coverage == pytest.approx(0.9)
 
 
-def test_the_context_goes_through_untouched() -> None:
+def test_an_extra_body_goes_through_untouched() -> None:
     extra = {"top_k": 5, "chat_template_kwargs": {"enable_thinking": False}}
     with MisbehavingServer() as server, engine_of(server, extra_body=extra) as e:
         e.generate([chat("p")], Sampling(), [0])
         e.score_labels([chat("p")], [YES, NO])
     assert all(asked.body["top_k"] == 5 for asked in server.asked)
     assert all(asked.body["chat_template_kwargs"] for asked in server.asked)
+
+
+def test_a_setting_that_is_null_is_left_out() -> None:
+    with MisbehavingServer() as server, engine_of(server, extra_body={"seed": None}) as e:
+        e.generate([chat("p")], Sampling(), [0])
+    assert "seed" not in server.asked[-1].body and "temperature" in server.asked[-1].body
 
 
 # --- with a tokenizer
@@ -316,6 +322,8 @@ def test_whatever_the_server_does_each_row_is_answered_once_and_in_order(
         (Changed(lambda a: a | {"choices": [{"logprobs": None}]}), "no log-probabilities"),
         (Changed(lambda a: a | {"choices": [{"logprobs": {"content": [7]}}]}), "log-probabilities"),
         (Changed(lambda a: a | {"choices": ["yes"]}), "no completion"),
+        (Raw(b"[" * 100_000), "no completion"),
+        (Raw(b"\xff\xfe\x00"), "no completion"),
     ],
 )
 def test_a_row_that_fails_for_good_abstains_with_a_reason(fault: Fault, reason: str) -> None:

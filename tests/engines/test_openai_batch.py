@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from rlaif.engines import openai_batch
+from rlaif.engines import openai_batch, openai_batch_file
 from rlaif.engines.openai import OpenAIEngine
 from rlaif.engines.protocol import NO, YES, Generation, Sampling
 from rlaif.errors import EngineError
@@ -189,7 +189,7 @@ def test_rows_that_failed_or_are_missing_or_garbled_have_reasons(
         bad = {"status_code": 400, "body": {"error": {"message": "bad words"}}}
         good = output_line(site, three)
         double = good | {"response": {"status_code": 200, "body": {"choices": []}}}
-        out = [output_line(site, zero), good, double, {"custom_id": "99"}, ["?"]]
+        out = [output_line(site, zero), good, double, {"custom_id": "99"}, ["?"], "?", None]
         out.append({"custom_id": four["custom_id"], "response": {"status_code": 200}})
         end(site, batch, "completed", out, [{"custom_id": one["custom_id"], "response": bad}])
 
@@ -228,7 +228,7 @@ def test_a_batch_that_the_server_forgot_is_not_paid_again_unasked(
 def test_large_work_goes_in_several_batches(
     server: MisbehavingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai_batch, "_MOST_LINES", 2)
+    monkeypatch.setattr(openai_batch_file, "_MOST_LINES", 2)
     assert texts(sample(server, tmp_path)) == WHOLE
     assert [len(lines_of(server, b)) for b in server.batches.values()] == [2, 2, 1]
 
