@@ -197,7 +197,9 @@ class VllmEngine:
                 lora_request=self._lora_request,
             )
         except Exception as error:
-            raise settings.engine_error("vLLM failed", self.name, error) from error
+            raise settings.engine_error(
+                "vLLM failed on", self.name, error, settings.RESUME
+            ) from error
         for output in outputs:
             cached = output.num_cached_tokens or 0
             self.usage.computed_tokens += len(output.prompt_token_ids) - cached

@@ -28,7 +28,7 @@ _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _PARALLEL = {"tensor_parallel_size", "pipeline_parallel_size", "distributed_executor_backend"}
 _MEMORY = {"kv_cache_memory_bytes", "gpu_memory_utilization"}
 _SAVES_MEMORY = ("max_model_len", "max_num_seqs", "max_num_batched_tokens")
-_RESUME = "what is finished is kept: start again to go on"
+RESUME = "what is finished is kept: start again to go on"
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|no available memory", re.I)
 
 
@@ -103,14 +103,13 @@ def _rank(adapter: str) -> int:
     return next((r for r in _RANKS if r >= rank), rank)
 
 
-def engine_error(what: str, name: str, error: Exception) -> EngineError:
+def engine_error(what: str, name: str, error: Exception, mend: str | None = None) -> EngineError:
     """What vLLM says in many lines, in one."""
     said = str(error)
     if unknown := re.search(r"unexpected keyword argument '(\w+)'", said):
         return EngineError("no such argument of vLLM", key=f"engine_args.{unknown[1]}")
-    mend = _RESUME
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or _OUT_OF_MEMORY.search(said):
-        what, mend = f"out of memory: {what}", f"lower {', '.join(_SAVES_MEMORY)}; {_RESUME}"
+        what, mend = f"out of memory: {what}", f"lower {', '.join(_SAVES_MEMORY)}; {RESUME}"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     told = next((x for x in lines if x.startswith("Value error, ")), lines[0] if lines else "")
     told = told.removeprefix("Value error, ").split(" [type=")[0]
