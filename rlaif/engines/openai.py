@@ -51,6 +51,10 @@ class OpenAIEngine:
     for the largest k of 20, 10, 5 and 2, or "frequency 16" over answers that can only be label
     words; see openai_labels.py. Asking for one of them by name needs no server to say so.
 
+    vLLM on a CPU ends when a seeded request's prefill is split: start its server with
+    ``--no-enable-chunked-prefill`` and ``--max-num-batched-tokens`` no less than its context, or
+    sample without seeds by ``extra_body={"seed": None}``.
+
     The key comes from the environment alone. It is written nowhere, and is cut out of whatever a
     server says.
 
