@@ -88,6 +88,18 @@ def test_each_shared_block_is_computed_once(engine: Engine, servable_folder: Pat
     assert computed < 0.5 * sum(map(len, tokens_of(servable_folder, chats)))
 
 
+def test_the_order_spares_a_cache_that_does_not_hold_everything(
+    servable_folder: Path, vllm_python: Path
+) -> None:
+    chats = judge_prompts(40)
+    small = {"kv_cache_memory_bytes": 2**20, "max_num_seqs": 2}  # 64 blocks
+    least = least_computed(tokens_of(servable_folder, chats))
+    assert least > 4 * 64 * BLOCK
+    with closing(engine_of(servable_folder, vllm_python, **small)) as engine:
+        engine.score_labels(chats, [YES, NO])
+        assert engine.usage.computed_tokens == pytest.approx(least, rel=0.01)
+
+
 def test_a_chat_asked_twice_is_computed_once(engine: Engine, servable_folder: Path) -> None:
     before = engine.usage.computed_tokens
     chats = [ask("once"), ask("other"), ask("once")]
@@ -156,13 +168,14 @@ def test_a_text_that_ends_in_the_first_token_is_kept(
 
     folder = Path(shutil.copytree(servable_folder, tmp_path / "first"))
     weights = load_file(folder / "model.safetensors")
-    weights["model.embed_tokens.weight"][1:] = 0.0  # the only logit that is not 0
+    for name, weight in weights.items():  # what goes in comes out, and the first is the likeliest
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            weight.zero_()
+    weights["model.embed_tokens.weight"].fill_(0.1)[0] = 0.3
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with closing(engine_of(folder, vllm_python)) as engine:
-        seeds = range(40)
-        said = engine.generate([ask()] * 40, Sampling(max_tokens=1), seeds)
-        assert [g.reason for g in said] == [None] * 40
-        assert any(g.responses[0].text == "" for g in said)  # <|endoftext|> is the first token
+        [generation] = engine.generate([ask()], Sampling(n=4, max_tokens=3), [0])
+        assert [(r.text, r.tokens) for r in generation.responses] == [("", 3)] * 4
 
 
 def tuned(folder: Path, to: Path, **settings: Any) -> Path:
@@ -237,13 +250,33 @@ def test_a_shorter_context_is_the_engine_own(servable_folder: Path, vllm_python:
     assert bad.reason == f"the prompt has {len(ids)} tokens, the context holds 64"
 
 
+def test_a_text_that_vllm_would_cut_short_has_a_reason(
+    engine: Engine, servable_folder: Path
+) -> None:
+    [ids] = tokens_of(servable_folder, [ask()])
+    room = 512 - len(ids)
+    [over] = engine.generate([ask()], Sampling(temperature=0.0, max_tokens=room + 1), [0])
+    assert over.reason == (
+        f"the prompt has {len(ids)} tokens and the answer {room + 1}, the context holds 512"
+    )
+
+
+def test_more_seeded_prompts_than_a_batch_holds_are_answered(
+    engine: Engine, servable_folder: Path
+) -> None:
+    chats = [ask(f"{i} " + "yes no " * 200) for i in range(20)]
+    assert sum(map(len, tokens_of(servable_folder, chats))) > 4096
+    said = engine.generate(chats, Sampling(max_tokens=4), range(20))
+    assert [g.reason for g in said] == [None] * 20
+
+
 def test_a_model_that_vllm_cannot_run_is_an_error_in_one_line(
     vllm_python: Path, tmp_path: Path
 ) -> None:
     folder = tiny_model_folder(tmp_path / "m")  # its heads are 8 wide
     with (
         closing(engine_of(folder, vllm_python)) as engine,
-        pytest.raises(EngineError, match="vLLM .*head_dim=8") as caught,
+        pytest.raises(EngineError, match=r"vLLM .*head_dim=8") as caught,
     ):
         engine.score_labels([ask()], [YES, NO])
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
