@@ -136,10 +136,10 @@ def test_what_the_engine_prints_disturbs_no_answer(caplog: pytest.LogCaptureFixt
 
 def test_warnings_of_this_package_are_given_again_here(tmp_path: Path) -> None:
     with closing(engine_of("echo")) as engine:
-        reply = {"answer": 1, "warnings": ["half the batch"], "usage": [1, 2, 3, 4]}
+        reply = {"answer": 1, "warnings": ["half the batch"], "usage": [1, 2, 3, 4, 5]}
         with pytest.warns(RuntimeWarning, match="half the batch"):
             assert engine._read(reply) == 1
-        assert engine.usage == Usage(1, 2, 3, 4)
+        assert engine.usage == Usage(1, 2, 3, 4, 5)
 
 
 @pytest.mark.parametrize("when", ["start", "call"])
