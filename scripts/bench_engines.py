@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,7 @@ _MAX_TOKENS = 64
 def row(name: str, how: str, wanted: float, measured: float) -> Row:
     """A row of the table: `how` is <= or >=."""
     holds = measured <= wanted if how == "<=" else measured >= wanted
+    print(f"  {name}: {measured:.3f}", file=sys.stderr, flush=True)
     return {"name": name, "wanted": f"{how} {wanted:g}", "measured": measured, "holds": holds}
 
 
@@ -97,7 +99,7 @@ def whole(ways: Ways, prompts: int, rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         jobs: dict[str, Job] = {
             "ours": {"way": "packed whole", "prompts": prompts},
-            "raw": {"way": "vllm-raw whole", "prompts": prompts, "file": f"{folder}/p.parquet"},
+            "raw": {"way": "vllm-raw whole", "prompts": prompts, "file": f"{folder}/pairs.jsonl"},
         }
         found = ways.turns(jobs, rounds)
     ratio = median(found["raw"]) / median(found["ours"])

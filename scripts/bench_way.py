@@ -320,8 +320,6 @@ def expected(model: str, job: Job) -> Job:
 def raw_whole(model: str, job: Job) -> Job:
     """The whole work as a plain vLLM script would do it, on token ids throughout."""
     import bench_work
-    import pyarrow as pa
-    import pyarrow.parquet as pq
     from transformers import AutoTokenizer
 
     from rlaif.label.templates import load_template
@@ -354,13 +352,13 @@ def raw_whole(model: str, job: Job) -> Job:
         many = len(texts)
         scores = [sum(odds[k : k + many]) for k in range(0, len(odds), many)]
         answers = tokenizer.batch_decode(said, skip_special_tokens=True)
-        pairs = []
-        for i, record in enumerate(prompts):
-            own = range(i * bench_work.RESPONSES, (i + 1) * bench_work.RESPONSES)
-            best, worst = max(own, key=scores.__getitem__), min(own, key=scores.__getitem__)
-            pairs.append({"prompt": record.prompt[0].text, "chosen": answers[best],
-                          "rejected": answers[worst]})  # fmt: skip
-        pq.write_table(pa.Table.from_pylist(pairs), job["file"])
+        with Path(job["file"]).open("w") as file:
+            for i, record in enumerate(prompts):
+                own = range(i * bench_work.RESPONSES, (i + 1) * bench_work.RESPONSES)
+                best, worst = max(own, key=scores.__getitem__), min(own, key=scores.__getitem__)
+                pair = {"prompt": record.prompt[0].text, "chosen": answers[best],
+                        "rejected": answers[worst]}  # fmt: skip
+                file.write(json.dumps(pair) + "\n")
 
     seconds, _ = _timed(work)
     return {"seconds": seconds}
