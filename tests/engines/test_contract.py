@@ -323,8 +323,10 @@ def test_an_assistant_message_is_continued(engine: Engine, reference: Reference)
 
 
 def test_the_context_is_filled_to_its_end(engine: Engine, reference: Reference) -> None:
-    room = 512 - len(reference.ids(CHATS[0]))
-    [full] = engine.generate(CHATS[:1], Sampling(temperature=0.0, max_tokens=room), [0])
+    almost = chat("yes " * 470)
+    room = 512 - len(reference.ids(almost))
+    assert 0 < room < 40
+    [full] = engine.generate([almost], Sampling(temperature=0.0, max_tokens=room), [0])
     assert full.reason is None
-    [over] = engine.generate(CHATS[:1], Sampling(temperature=0.0, max_tokens=room + 2), [0])
+    [over] = engine.generate([almost], Sampling(temperature=0.0, max_tokens=room + 2), [0])
     assert over.responses == () and over.reason

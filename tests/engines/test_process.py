@@ -275,7 +275,7 @@ def test_closing_ends_the_worker_and_its_children(tmp_path: Path, ends_well: boo
     pids = pids_of(tmp_path / "pids")
     engine.close()
     assert (tmp_path / "pids.closed").exists()
-    assert not any(map(is_alive, pids))
+    assert wait_for(lambda: not any(map(is_alive, pids)), 5)
     with pytest.raises(EngineError, match="was closed"):
         engine.generate([ask()], Sampling(), [0])
     engine.close()
@@ -303,7 +303,7 @@ def test_an_interrupted_call_leaves_no_answer_for_the_next(tmp_path: Path) -> No
     thread.join()
     with pytest.raises(EngineError, match="was interrupted"):
         engine.generate([ask()], Sampling(), [0])
-    assert not any(map(is_alive, pids_of(tmp_path / "pids")))
+    assert wait_for(lambda: not any(map(is_alive, pids_of(tmp_path / "pids"))), 5)
 
 
 def test_a_missing_interpreter_is_named() -> None:
