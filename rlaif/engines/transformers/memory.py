@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import torch
 
-MOST = {"cpu": 4096, "cuda": 32_768}
+MOST = {"cpu": 2048, "cuda": 32_768}
 """More tokens in a pass multiply no faster."""
 _LEAST = 256
 _SHARE = 0.4
