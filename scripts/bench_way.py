@@ -121,7 +121,7 @@ def whole(model: str, job: Job) -> Job:
     engine, rules = _engine(model, job["way"].split()[0]), bench_work.constitution()
     folder = Path(tempfile.mkdtemp())
     file = bench_work.write_prompts(job["prompts"], folder / "prompts.jsonl")
-    source = Prompts(path=str(file))
+    source = Prompts(path=str(file), shard_size=job.get("shard_size", 256))
     (folder / "rules.yaml").write_text("")
     section = Model(model=model)
     recipe = Recipe(run=str(folder / "run"), constitution=folder / "rules.yaml", student=section,

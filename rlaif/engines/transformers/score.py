@@ -14,7 +14,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from threading import Lock
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch import Tensor
 from rlaif.engines.prefix import Pack, Tokens, pack
 from rlaif.engines.transformers.attention import alike, attention_in, passing_over
 from rlaif.engines.transformers.budget import Batch, Budget, Plan, by_length
-from rlaif.engines.transformers.tree_attention import TreeLayout
+from rlaif.engines.transformers.tree_attention import TreeLayout, padded
 
 _MOST_ROWS = 512
 _MOST_LOGITS = 2**26
@@ -34,6 +34,8 @@ _MOST_LOGITS = 2**26
 Rows = list[tuple[float, ...] | None]
 Reduce = Callable[[Tensor], Tensor]
 Keep = Callable[[Batch, Tensor], None]
+Packs = Callable[[int], list[Pack]]
+"""The packs of a call's sequences, by the most tokens in one."""
 Ready = dict[tuple[int, ...], Tensor]
 """What is known already of some packs: log-probabilities by the sequences in the pack."""
 
@@ -99,23 +101,26 @@ class Scorer:
         """Score a call in packs, and say so; where that is wrong or saves nothing, keep nothing."""
         if not self._packing or len(sequences) < 2:
             return False
-        alone = self._budget.retry(partial(self._probe, sequences))
+        packs = cache(partial(self._packs, sequences))
+        alone = self._budget.retry(partial(self._probe, sequences, packs))
         if not alone:
             return False
         with attention_in(self.model) as able:
-            ready = self._budget.retry(partial(self._try, sequences, alone)) if able else {}
+            ready = self._budget.retry(partial(self._try, packs, alone)) if able else {}
             agree = bool(ready) and self._agree(ready, alone)
             if agree is False:
                 self._warn()
             if not agree:
                 return False
-            plan = partial(self._plan_packed, sequences, keep, ready)
+            plan = partial(self._plan_packed, sequences, packs, keep, ready)
             self._budget.run(range(len(sequences)), plan)
         return True
 
-    def _probe(self, sequences: Sequence[Tokens], tokens: int) -> dict[int, Tensor]:
+    def _probe(
+        self, sequences: Sequence[Tokens], packs_of: Packs, tokens: int
+    ) -> dict[int, Tensor]:
         """A few sequences, scored alone; none where packing saves nothing."""
-        packs = self._packs(sequences, tokens)
+        packs = packs_of(tokens)
         probes = _probes(sequences, packs, tokens)
         cost = sum(len(p.input_ids) for p in packs) + sum(len(sequences[i]) for i in probes)
         if cost >= sum(map(len, sequences)):
@@ -123,13 +128,20 @@ class Scorer:
         return {i: self._padded([sequences[i]])[0] for i in probes}
 
     def _plan_packed(
-        self, sequences: Sequence[Tokens], keep: Keep, ready: Ready, of: Batch, tokens: int
+        self,
+        sequences: Sequence[Tokens],
+        packs_of: Packs,
+        keep: Keep,
+        ready: Ready,
+        of: Batch,
+        tokens: int,
     ) -> Plan:
         def work(batch: Batch, p: Pack) -> None:
             known = ready.pop(tuple(batch), None)
             keep(batch, self._packed(p) if known is None else known)
 
-        packs = self._packs([sequences[i] for i in of], tokens)
+        everything = len(of) == len(sequences)
+        packs = packs_of(tokens) if everything else self._packs([sequences[i] for i in of], tokens)
         batches = [[of[i] for i in p.sequences] for p in packs]
         return [(b, partial(work, b, p)) for b, p in zip(batches, packs, strict=True)]
 
@@ -152,7 +164,7 @@ class Scorer:
 
     def _packed(self, p: Pack) -> Tensor:
         """Log-probabilities after each sequence of a pack, shape (sequences, vocabulary)."""
-        device = self.model.device
+        device, p = self.model.device, padded(p)
         last, which = np.unique(p.last, return_inverse=True)
         ids, positions, ends = (
             torch.from_numpy(x).to(device) for x in (p.input_ids, p.position_ids, last)
@@ -186,9 +198,9 @@ class Scorer:
         logits = self.model(**inputs, use_cache=False).logits[:, last]
         return logits
 
-    def _try(self, sequences: Sequence[Tokens], probes: Collection[int], tokens: int) -> Ready:
+    def _try(self, packs_of: Packs, probes: Collection[int], tokens: int) -> Ready:
         """The packs that hold the probes, scored; none, and never again, if the model cannot."""
-        held = [p for p in self._packs(sequences, tokens) if set(probes) & set(p.sequences)]
+        held = [p for p in packs_of(tokens) if set(probes) & set(p.sequences.tolist())]
         try:
             return {tuple(int(i) for i in p.sequences): self._packed(p) for p in held}
         except torch.OutOfMemoryError:

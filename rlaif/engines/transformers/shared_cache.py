@@ -22,7 +22,7 @@ from transformers.cache_utils import DynamicLayer
 
 from rlaif.engines.prefix import Pack, Tokens, pack
 from rlaif.engines.transformers.attention import Kind, alike, attend_to, attention_in, passing_over
-from rlaif.engines.transformers.tree_attention import TreeLayout
+from rlaif.engines.transformers.tree_attention import TreeLayout, padded
 
 _READING = 8
 """What reading a key costs, where multiplying a query with it costs 1: measured on a CPU."""
@@ -200,7 +200,7 @@ class SharedDecoder:
 
     def prefill(self) -> Tensor:
         """Logits after each prompt, shape (prompts, vocabulary)."""
-        logits = self._prefill(pack(self.prompts, self.tokens))
+        logits = self._prefill([padded(p) for p in pack(self.prompts, self.tokens)])
         if not bool(logits.isfinite().any(-1).all()):
             # One broken prompt can spoil its whole pack: each by itself, then.
             logits = self._prefill(pack(self.prompts, self.tokens, most=1))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from rlaif.engines.transformers.attention import Kind, attend_to
 TILE = 64
 """Tokens in a tile: larger ones see more that is not theirs, smaller ones multiply less well."""
 _STEP = 32
-"""Paths are padded to a multiple of this, so that many tiles have one shape."""
+"""Paths and packs are padded to a multiple of this, so that many have one shape."""
 
 
 @dataclass(slots=True)
@@ -51,6 +51,22 @@ class _Tiles:
             near = self.seen if window is None else self.seen & (self.distance < window)
             self.masks[window] = near
         return self.masks[window]
+
+
+def padded(p: Pack) -> Pack:
+    """A pack with a few tokens behind it that see and are seen by nothing else.
+
+    Kernels for a CPU are made anew for each length of a pass, and kept: few lengths need few.
+    """
+    more = -len(p.input_ids) % _STEP
+    length = len(p.input_ids) + more
+    nothing = np.zeros(more, dtype=np.int64)
+    return replace(
+        p,
+        input_ids=np.concatenate([p.input_ids, nothing]),
+        position_ids=np.concatenate([p.position_ids, nothing]),
+        ends=np.concatenate([p.ends, np.arange(length - more, length) + 1]),
+    )
 
 
 class TreeLayout:

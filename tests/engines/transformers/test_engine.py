@@ -239,7 +239,9 @@ def test_usage_counts_prompts_and_what_was_said(folder: Path) -> None:
     [ids] = engine._encoder.encode([ask()])
     assert isinstance(ids, list)
     assert engine.usage.requests == 1
-    assert engine.usage.computed_tokens == engine.usage.floor_tokens == len(ids)
+    assert engine.usage.floor_tokens == len(ids)
+    # Computed once for all three responses, and padded to a whole step.
+    assert len(ids) <= engine.usage.computed_tokens < len(ids) + 32
     assert engine.usage.generated_tokens == sum(r.tokens for r in generation.responses)
 
 

@@ -82,7 +82,7 @@ def test_a_prompt_is_computed_and_kept_once() -> None:
     with attention_in(model), torch.inference_mode():
         decoder = SharedDecoder(model, [[1, 2, 3, 4], [1, 2, 3, 5]], n=4, room=2, tokens=100)
         decoder.prefill()
-    assert decoder.computed_tokens == 5
+    assert decoder.computed_tokens == 32  # five tokens, padded to a whole step
     assert len(decoder.cache.layers[0].keys) == 2
 
 
