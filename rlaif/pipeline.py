@@ -248,13 +248,14 @@ def _count(
     picks: dict[str, Stage],
     asked: tuple[str, ...],
 ) -> Labelled:
-    labels = [s.read(i)["log_odds"] for s in verdicts.stages.values() for i in s.shards()]
-    responses = [row for i in samples.shards() for row in samples.read(i)["responses"]]
+    # Shard by shard: a run may be larger than the memory.
+    responses = sum(_responses(samples, shard) for shard in samples.shards())
+    labels = [(_rows(s), _abstentions(s)) for s in verdicts.stages.values()]
     return Labelled(
         prompts=_rows(prompts),
-        responses=sum(len(row) for row in responses),
-        verdicts=sum(len(column) for column in labels),
-        abstentions=sum(column.null_count for column in labels),
+        responses=responses,
+        verdicts=sum(rows for rows, _ in labels),
+        abstentions=sum(abstained for _, abstained in labels),
         picks=_rows(picks["sft"]),
         pairs=_rows(picks["pairs"]),
         dropped=_dropped([prompts, samples, *picks.values()]),
@@ -268,6 +269,14 @@ def _dropped(stages: Iterable[Stage]) -> dict[str, dict[str, int]]:
         for stage in stages
     }
     return {name: dict(sorted(count.items())) for name, count in counts.items() if count}
+
+
+def _responses(samples: Stage, shard: int) -> int:
+    return sum(len(row) for row in samples.read(shard)["responses"])
+
+
+def _abstentions(stage: Stage) -> int:
+    return sum(int(stage.read(shard)["log_odds"].null_count) for shard in stage.shards())
 
 
 def _rows(stage: Stage) -> int:
