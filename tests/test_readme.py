@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from rlaif.constitution import Constitution
+from rlaif.recipe import Model
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -27,10 +30,15 @@ def test_the_example_runs_and_is_short() -> None:
 
 
 def test_the_constitution_that_is_shown_is_a_good_one(tmp_path: Path) -> None:
-    (shown,) = blocks("yaml")
+    shown, _ = blocks("yaml")
     file = tmp_path / "shown.yaml"
     file.write_text(shown, encoding="utf-8")
     assert len(Constitution.load(file).principles) == 2
+
+
+def test_the_model_section_that_is_shown_is_a_good_one() -> None:
+    _, shown = blocks("yaml")
+    assert Model.model_validate(yaml.safe_load(shown)["teacher"]).engine == "vllm"
 
 
 def test_every_file_that_is_named_is_there() -> None:
