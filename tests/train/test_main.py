@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -32,3 +34,18 @@ def test_an_unknown_stage_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as stopped:
         main(["ppo", "recipe.yaml"])
     assert stopped.value.code == 2
+
+
+def test_a_process_that_has_done_its_work_ends_whatever_thread_is_left() -> None:
+    code = (
+        "import atexit, threading\n"
+        "from rlaif.train.__main__ import end\n"
+        "atexit.register(print, 'registered')\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "print('printed')\n"
+        "end(3)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout.split()) == (3, ["printed", "registered"])
