@@ -47,8 +47,9 @@ def measure(ways: Ways, mode: str, prompts: int, rounds: int) -> list[dict[str, 
     measured = ways.turns(asked, rounds)
     rows = []
     for name, job in asked.items():
-        facts = ways.run("expected", mode=mode, prompts=job["prompts"], block=32)
-        labels = -(-facts["questions"] // job.get("every", 1))
+        every = job.get("every", 1)
+        facts = ways.run("expected", mode=mode, prompts=job["prompts"], every=every, block=32)
+        labels = facts["questions"]
         seconds = median(measured[name])
         rows.append(
             {
@@ -58,7 +59,7 @@ def measure(ways: Ways, mode: str, prompts: int, rounds: int) -> list[dict[str, 
                 "wall_seconds": seconds,
                 "labels_per_second": labels / seconds,
                 "tokens_processed": int(median(measured[name], "tokens")),
-                "trie_floor": facts["floor"] if "every" not in job else None,
+                "trie_floor": facts["floor"],
                 "peak_rss_mib": measured[name][-1]["peak_rss_mib"],
             }
         )
@@ -69,9 +70,8 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
     """The rows as a table."""
     table = Table(*rows[0], "tokens / floor")
     for row in rows:
-        over = row["tokens_processed"] / row["trie_floor"] if row["trie_floor"] else None
         cells = [f"{v:,.1f}" if isinstance(v, float) else str(v) for v in row.values()]
-        table.add_row(*cells, "–" if over is None else f"{over:.3f}")
+        table.add_row(*cells, f"{row['tokens_processed'] / row['trie_floor']:.3f}")
     console.print(table)
 
 

@@ -304,7 +304,7 @@ def raw_vllm(model: str, job: Job) -> Job:
 
 def expected(model: str, job: Job) -> Job:
     """What a cache of whole blocks has to compute: no engine, only the questions' tokens."""
-    rows = sorted(_ids(model, job["mode"], job["prompts"]))
+    rows = sorted(_ids(model, job["mode"], job["prompts"])[:: job.get("every", 1)])
     block, computed, seen = job["block"], 0, set()
     for row in rows:
         blocks = [tuple(row[: k + block]) for k in range(0, len(row) - block + 1, block)]
