@@ -31,6 +31,18 @@ WORDS = (
     "principle prompt answer or what is harmless helpful honest this that which of better than "
 )
 
+SMALL: dict[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+}
+"""What configurations of many architectures take."""
+
 
 def tiny_tokenizer(
     chat_template: str | None = CHATML, vocab_size: int = 512, **options: Any

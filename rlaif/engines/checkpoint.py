@@ -112,6 +112,30 @@ def model_hash(folder: Path) -> str:
     return _hash(folder, _MODEL_FILES)
 
 
+def identity(
+    model: str, revision: str | None, config: Any, dtype: torch.dtype, adapter: str | None
+) -> dict[str, str]:
+    """What decides a model's output, for an `Engine.identity`; a local one counts by what is in it.
+
+    Args:
+        model: a folder, or a name on the hub.
+        revision: as asked for; the commit that it stands for, where `config` tells it.
+        config: the model's.
+        dtype: what it computes in.
+        adapter: a folder with a peft adapter.
+    """
+    folder = Path(model).expanduser()
+    local = folder.is_dir()
+    commit = getattr(config, "_commit_hash", None)
+    return {
+        "model": model_hash(folder) if local else model,
+        "revision": "" if local else str(commit or revision or ""),
+        "dtype": str(dtype).removeprefix("torch."),
+        "adapter": "" if adapter is None else adapter_hash(Path(adapter)),
+        **versions(),
+    }
+
+
 def weight_bytes(folder: Path) -> int:
     """The size of a local model's weights; 0 for a name on the hub, which is not known yet."""
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))

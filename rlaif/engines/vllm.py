@@ -85,20 +85,14 @@ class VllmEngine:
     @cached_property
     def identity(self) -> Mapping[str, str]:
         """What decides this engine's output; a local folder counts by what is in it."""
-        folder, adapter = Path(self.name).expanduser(), self._adapter
-        local = folder.is_dir()
-        commit = getattr(self._config, "_commit_hash", None)
+        model, revision, _ = self._source
         return {
+            **checkpoint.identity(model, revision, self._config, self._dtype, self._adapter),
             "engine": "vllm",
-            "model": checkpoint.model_hash(folder) if local else self.name,
-            "revision": "" if local else str(commit or self._source[1] or ""),
-            "dtype": str(self._dtype).removeprefix("torch."),
-            "adapter": "" if adapter is None else checkpoint.adapter_hash(Path(adapter)),
             "device": self._device,
             "template_arguments": canonical(self._encoder.template_arguments),
             "engine_arguments": canonical(self._arguments),
             "vllm": settings.version(),
-            **checkpoint.versions(),
         }
 
     def generate(

@@ -114,19 +114,14 @@ class TransformersEngine:
 
     @cached_property
     def _named(self) -> dict[str, str]:
-        folder, adapter = Path(self.name).expanduser(), self._adapter
-        local = folder.is_dir()
+        model, revision, _ = self._source
         return {
+            **checkpoint.identity(model, revision, self._config, self._dtype, self._adapter),
             "engine": "transformers",
-            "model": checkpoint.model_hash(folder) if local else self.name,
-            "revision": "" if local else str(self._commit or self._source[1] or ""),
-            "dtype": str(self._dtype).removeprefix("torch."),
-            "adapter": "" if adapter is None else checkpoint.adapter_hash(Path(adapter)),
             "device": self._device.split(":")[0],
             "packed": str(self._pack).lower(),
             "template_arguments": canonical(self._encoder.template_arguments),
             "model_arguments": canonical(self._model_arguments),
-            **checkpoint.versions(),
         }
 
     @cached_property
@@ -326,10 +321,6 @@ class TransformersEngine:
     def _ends(self) -> frozenset[int]:
         """The model's own end tokens and the tokenizer's."""
         return end_ids(self._tokenizer, self._config, self._model.generation_config)
-
-    @property
-    def _commit(self) -> str | None:
-        return getattr(self._config, "_commit_hash", None)
 
 
 def _padding_id(tokenizer: Any, name: str) -> int:

@@ -21,19 +21,9 @@ from rlaif.engines.transformers.attention import attention_in
 from rlaif.engines.transformers.padded_cache import PaddedDecoder
 from rlaif.engines.transformers.sample import sample_batch
 from rlaif.engines.transformers.shared_cache import SharedDecoder
-from tests.tiny_models import tiny_llama_config, tiny_model
+from tests.tiny_models import SMALL, tiny_llama_config, tiny_model
 
 VOCABULARY = 64
-SMALL = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 256,
-}
 MIXED = ["sliding_attention", "full_attention"]
 CONFIGS: dict[str, PreTrainedConfig] = {
     "llama": tiny_llama_config(**SMALL),

@@ -21,19 +21,11 @@ from transformers import (
 )
 
 from rlaif.engines.transformers.score import Scorer
+from tests import tiny_models
 from tests.tiny_models import tiny_llama_config, tiny_model
 
 VOCABULARY = 64
-SMALL = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 256,
-}
+SMALL = tiny_models.SMALL | {"num_hidden_layers": 4}
 WINDOW = 12
 MIXED = ["sliding_attention", "full_attention"] * 2
 CONFIGS: dict[str, PreTrainedConfig] = {

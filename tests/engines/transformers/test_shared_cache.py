@@ -20,19 +20,9 @@ from transformers import (
 
 from rlaif.engines.transformers.attention import attention_in
 from rlaif.engines.transformers.shared_cache import SharedDecoder, can_share, group_size
-from tests.tiny_models import tiny_llama_config, tiny_model
+from tests.tiny_models import SMALL, tiny_llama_config, tiny_model
 
 VOCABULARY = 64
-SMALL = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 256,
-}
 WINDOW = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
 CONFIGS: dict[str, PreTrainedConfig] = {
     "llama": tiny_llama_config(**SMALL),
