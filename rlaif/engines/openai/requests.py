@@ -47,9 +47,8 @@ class Requests:
         """One request for `n` answers, or one for each where the server gives one at a time."""
         if many or n == 1:
             whole = {"n": n} if n > 1 else {}
-            return [self.one(prompt, {**settings, **whole, **_seed(seed)})]
-        seeds = [None if seed is None else seed_of(seed, k) for k in range(n)]
-        return [self.one(prompt, {**settings, **_seed(s)}) for s in seeds]
+            return [self.one(prompt, {**settings, **whole, **_seed(seed, 0)})]
+        return [self.one(prompt, {**settings, **_seed(seed, k)}) for k in range(n)]
 
     def canary(self, settings: Mapping[str, Any]) -> Request:
         """A harmless request with these settings."""
@@ -78,5 +77,14 @@ def sampling_settings(sampling: Sampling, n: int, server: Server) -> dict[str, A
     return settings
 
 
-def _seed(seed: int | None) -> dict[str, int]:
-    return {} if seed is None else {"seed": seed % _SEEDS}
+def sent_seed(seed: int, response: int = 0) -> int:
+    """The seed that a server is sent for a response to a chat.
+
+    A server counts up from it where it gives several answers: seeds that lie side by side here
+    must not there, or two chats would share responses.
+    """
+    return seed_of(seed, response) % _SEEDS
+
+
+def _seed(seed: int | None, response: int) -> dict[str, int]:
+    return {} if seed is None else {"seed": sent_seed(seed, response)}

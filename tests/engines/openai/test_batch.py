@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from rlaif.engines.openai import OpenAIEngine, batch, batch_file
+from rlaif.engines.openai.requests import sent_seed
 from rlaif.engines.protocol import NO, YES, Generation, Sampling
 from rlaif.errors import EngineError
 from rlaif.records import Chat, Message
@@ -57,7 +58,7 @@ def texts(made: list[Generation]) -> list[str | None]:
     return [g.responses[0].text if g.responses else None for g in made]
 
 
-WHOLE = [f"p{i} by {i} at 0" for i in range(5)]
+WHOLE = [f"p{i} by {sent_seed(i)} at 0" for i in range(5)]
 
 
 def test_a_batch_gives_what_single_requests_give(server: MisbehavingServer, tmp_path: Path) -> None:

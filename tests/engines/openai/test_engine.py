@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlaif.engines.openai import OpenAIEngine
+from rlaif.engines.openai.requests import sent_seed
 from rlaif.engines.protocol import NO, YES, Engine, Sampling
 from rlaif.errors import EngineError
 from rlaif.records import Chat, Message
@@ -79,8 +80,17 @@ def test_answers_come_back_in_order_with_a_seed_of_their_own() -> None:
         made = e.generate(chats, Sampling(n=2), [7, 8, 9])
         again = e.generate(chats, Sampling(n=2), [7, 8, 9])
     assert made == again
-    assert [r.text for r in made[1].responses] == ["p1 by 8 at 0", "p1 by 8 at 1"]
-    assert [g.responses[0].text for g in made] == ["p3 by 7 at 0", "p1 by 8 at 0", "p2 by 9 at 0"]
+    sent = [sent_seed(i) for i in (7, 8, 9)]
+    assert [r.text for r in made[1].responses] == [f"p1 by {sent[1]} at {k}" for k in range(2)]
+    firsts = [f"p{i} by {seed} at 0" for i, seed in zip((3, 1, 2), sent, strict=True)]
+    assert [g.responses[0].text for g in made] == firsts
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(1, 64))
+def test_chats_of_neighbouring_seeds_share_no_response(seed: int, n: int) -> None:
+    """A server that gives `n` answers takes the seeds from the one it is sent on."""
+    first, second = sent_seed(seed), sent_seed(seed + 1)
+    assert not set(range(first, first + n)) & set(range(second, second + n))
 
 
 def test_a_server_that_gives_one_answer_at_a_time_is_asked_for_each() -> None:
@@ -302,7 +312,9 @@ def test_whatever_the_server_does_each_row_is_answered_once_and_in_order(
         made = e.generate(chats, Sampling(), list(range(len(chats))))
         asked = server.texts()
         assert server.most_in_flight <= concurrency
-    assert [g.responses[0].text for g in made] == [f"p{i} by {i} at 0" for i in range(len(chats))]
+    assert [g.responses[0].text for g in made] == [
+        f"p{i} by {sent_seed(i)} at 0" for i in range(len(chats))
+    ]
     # A try for every fault, and one for the answer, even if late: none is asked again after it.
     for i, faults in enumerate(troubles):
         assert asked[f"p{i}"] == 1 + [*faults, "late"].index("late")
@@ -361,7 +373,7 @@ def test_doubled_and_reordered_choices_are_put_right() -> None:
 
     with MisbehavingServer(lambda _: Changed(shuffle)) as server, engine_of(server) as e:
         [made] = e.generate([chat("p")], Sampling(n=3), [1])
-    assert [r.text for r in made.responses] == [f"p by 1 at {k}" for k in range(3)]
+    assert [r.text for r in made.responses] == [f"p by {sent_seed(1)} at {k}" for k in range(3)]
 
 
 def test_fewer_answers_than_asked_for_are_none() -> None:
@@ -380,7 +392,9 @@ def test_slow_and_fast_answers_keep_their_places_and_the_bound() -> None:
         engine_of(server, concurrency=7) as e,
     ):
         made = e.generate([chat(f"p{i}") for i in range(80)], Sampling(), list(range(80)))
-    assert [g.responses[0].text for g in made] == [f"p{i} by {i} at 0" for i in range(80)]
+    assert [g.responses[0].text for g in made] == [
+        f"p{i} by {sent_seed(i)} at 0" for i in range(80)
+    ]
     assert 5 <= server.most_in_flight <= 7
 
 
