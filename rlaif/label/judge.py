@@ -36,19 +36,31 @@ def judge(
     Raises:
         EngineError: a label word is not a single token of the model.
     """
-    asked = distinct(principles)
-    views = [_views(record, method.mode) for record in records]
+    return judge_each([(record, principles) for record in records], engine, method)
+
+
+def judge_each(
+    asked: Sequence[tuple[Record, Sequence[Principle]]], engine: Engine, method: Method
+) -> list[Record]:
+    """As `judge`, each record under principles of its own.
+
+    Raises:
+        EngineError: a label word is not a single token of the model.
+    """
+    jobs = [
+        (record, _views(record, method.mode), distinct(principles)) for record, principles in asked
+    ]
     chats = [
         _question(record, view, principle, method)
-        for record, shown in zip(records, views, strict=True)
-        for view in shown
-        for principle in asked
+        for record, views, principles in jobs
+        for view in views
+        for principle in principles
     ]
     answers = iter(ask(chats, engine, method))
     judged = []
-    for record, shown in zip(records, views, strict=True):
-        by_view = {(view, p.fingerprint): next(answers) for view in shown for p in asked}
-        judged.append(_with_verdicts(record, by_view, asked, method.mode))
+    for record, views, principles in jobs:
+        by_view = {(v, p.fingerprint): next(answers) for v in views for p in principles}
+        judged.append(_with_verdicts(record, by_view, principles, method.mode))
     return judged
 
 

@@ -1,0 +1,1 @@
+"""What decides which labels are kept: each file one filter; what it drops is kept with the reason."""
