@@ -98,6 +98,27 @@ class Sample(StrictModel, error=RecipeError):
         return self
 
 
+class Revise(StrictModel, error=RecipeError):
+    """How each response is criticised and revised before the judging; the draft stays beside it.
+
+    Attributes:
+        rounds: revisions of each response, one after the other, each under a drawn principle.
+        model: what criticises and revises.
+        temperature, top_p: of sampling both.
+        max_tokens: of a revision, at most; one that is cut off is not used.
+        max_critique_tokens: of a critique, likewise.
+        stop: strings that end a revision.
+    """
+
+    rounds: Count = 1
+    model: Literal["teacher", "student"] = "teacher"
+    temperature: Temperature = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Count = 256
+    max_critique_tokens: Count = 128
+    stop: Many[str] = ()
+
+
 class Judge(StrictModel, error=RecipeError):
     """How the teacher labels.
 
@@ -116,6 +137,33 @@ class Judge(StrictModel, error=RecipeError):
     max_reasoning_tokens: Count = 128
     templates: InputPath | None = None
     clip: Clip = 0.01
+
+
+class Gate(StrictModel, error=RecipeError):
+    """What a judge must reach on labelled comparisons before anything is sampled.
+
+    Each figure counts by the end of its 95 % interval that speaks against the judge.
+
+    Attributes:
+        data: labelled comparisons (rlaif/evaluate/comparison_files.py tells of the forms); they
+            are balanced by length and by which side is right.
+        min_accuracy: least share of right labels.
+        max_calibration_error: greatest expected calibration error, of confidence calibrated on
+            other prompts where there are enough rows for that.
+        max_flip_rate: pairwise: greatest share of labels that turn round with the order.
+        max_undecided: greatest share of comparisons without a label.
+        calibrate: the curve that makes the pairs' probabilities from their margins; None leaves
+            them as the judge gave them.
+        on_failure: stop before anything is sampled, or only say so.
+    """
+
+    data: InputPath
+    min_accuracy: Share = 0.7
+    max_calibration_error: Share = 0.15
+    max_flip_rate: Share = 0.3
+    max_undecided: Share = 0.3
+    calibrate: Literal["temperature", "platt", "isotonic"] | None = "platt"
+    on_failure: Literal["stop", "warn"] = "stop"
 
 
 class Pick(StrictModel, error=RecipeError):
@@ -227,6 +275,7 @@ class Recipe(StrictModel, error=RecipeError):
         constitution: the constitution's file.
         student: the model being trained.
         teacher: the model that labels.
+        revise: None leaves critique and revision out.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -236,7 +285,9 @@ class Recipe(StrictModel, error=RecipeError):
     teacher: Model
     prompts: Prompts
     sample: Sample = Sample()
+    revise: Revise | None = None
     judge: Judge = Judge()
+    gate: Gate | None = None
     pick: Pick = Pick()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()

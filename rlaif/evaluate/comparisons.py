@@ -15,7 +15,7 @@ from rlaif.engines.protocol import Engine
 from rlaif.label.judge import judge_each
 from rlaif.label.method import Method
 from rlaif.label.scores import score_record
-from rlaif.records import Chat, Message, Record, Response, fingerprint
+from rlaif.records import Chat, Message, Record, Response, Verdict, fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ class Judged:
         in_order: pairwise: from the first order alone, its first response shown as A; else None.
         swapped: pairwise: from the other order alone, also in favour of the first; else None.
         by_principle: the unweighted gap under each principle that was decided for both, by id.
-        scores: pointwise and rating: clipped log-odds of each response under each principle.
+        said: the log-odds of every answer as the judge gave it: of keeping a principle, or of the
+            response shown as A.
         coverage: the least mass that the label words had.
         reason: why it is undecided; None where it is not.
     """
@@ -68,7 +69,7 @@ class Judged:
     in_order: float | None
     swapped: float | None
     by_principle: Mapping[str, float]
-    scores: tuple[float, ...]
+    said: tuple[float, ...]
     coverage: float
     reason: str | None = None
 
@@ -134,23 +135,31 @@ def _judged(
 ) -> Judged:
     coverage = min((v.coverage for v in record.verdicts), default=0.0)
 
-    def margin(of: Record) -> tuple[float | None, Mapping[str, float], tuple[float, ...]]:
+    def margin(of: Record) -> tuple[float | None, Mapping[str, float]]:
         scores = score_record(
             of, constitution, mode=method.mode, clip=clip, min_decided=min_decided
         )
         if (0, 1) not in scores.margins:  # equal texts
-            return None, {}, ()
+            return None, {}
         found = scores.margins[0, 1]
-        each = tuple(x for by in scores.by_principle.values() for x in by.values())
-        return found.log_odds, found.by_principle, each
+        return found.log_odds, found.by_principle
 
-    both, by_principle, scores = margin(record)
+    both, by_principle = margin(record)
     one = two = None
     if method.mode == "pairwise":
         one, two = (margin(_one_order(record, sign))[0] for sign in (1, -1))
+    said = tuple(x for v in record.verdicts for x in _said(v))
     reasons = [v.reason for v in record.verdicts if v.reason is not None]
     reason = None if both is not None else reasons[0] if reasons else "equal texts"
-    return Judged(comparison, both, one, two, by_principle, scores, coverage, reason)
+    return Judged(comparison, both, one, two, by_principle, said, coverage, reason)
+
+
+def _said(verdict: Verdict) -> tuple[float, ...]:
+    """The answers behind a verdict: one, or that to each order."""
+    over, gap = verdict.log_odds, verdict.order_gap
+    if over is None:
+        return ()
+    return (over,) if gap is None else (gap / 2 + over, gap / 2 - over)
 
 
 def _one_order(record: Record, sign: int) -> Record:

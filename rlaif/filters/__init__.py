@@ -1,1 +1,1 @@
-"""What decides which labels are kept: each file one filter; what it drops is kept with the reason."""
+"""What decides which labels are kept, a filter a file; what one drops is kept with the reason."""

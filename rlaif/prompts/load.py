@@ -75,12 +75,16 @@ def _record(row: Values | BadRow, column: str) -> Record:
         raise row
     if column not in row:
         raise BadRow("missing column", f"the row has: {', '.join(row):.200}")
-    prompt = _chat(row[column])
+    prompt = read_chat(row[column])
     return Record(record_id(prompt), prompt)
 
 
-def _chat(value: object) -> Chat:
-    """A string is one user message; a list is the messages, of which the last is the user's."""
+def read_chat(value: object) -> Chat:
+    """A prompt as a row holds it: a text is one user message; a list, messages up to the user's.
+
+    Raises:
+        BadRow: it is neither, or cannot be used.
+    """
     if value is None or value == []:
         raise BadRow("empty text", repr(value))
     if isinstance(value, str):

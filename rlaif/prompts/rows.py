@@ -60,7 +60,19 @@ def read_rows(source: Prompts) -> Iterator[Row]:
             yield from _folder_rows(path, source.column)
 
 
-def _folder_rows(folder: Path, column: str) -> Iterator[Row]:
+def read_file_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file or folder with all their columns.
+
+    Raises:
+        DataError: it is not there, is of a kind that is not known, or cannot be read.
+    """
+    with _readable(path):
+        if not path.exists():
+            raise DataError("no such file or folder", file=path, mend="name one that exists")
+        yield from _folder_rows(path, None) if path.is_dir() else _file_rows(path, None)
+
+
+def _folder_rows(folder: Path, column: str | None) -> Iterator[Row]:
     files = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in _FOLDER_KINDS]
     if not files:
         raise DataError(
@@ -72,7 +84,7 @@ def _folder_rows(folder: Path, column: str) -> Iterator[Row]:
         yield from _file_rows(path, column)
 
 
-def _file_rows(path: Path, column: str) -> Iterator[Row]:
+def _file_rows(path: Path, column: str | None) -> Iterator[Row]:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         kinds = ", ".join(_READERS)
@@ -83,20 +95,20 @@ def _file_rows(path: Path, column: str) -> Iterator[Row]:
         yield from reader(path, column)
 
 
-def _jsonl_rows(path: Path, column: str) -> Iterator[Row]:
+def _jsonl_rows(path: Path, column: str | None) -> Iterator[Row]:
     for number, line in _lines(path):
         yield f"{path.name}:{number}", _parsed(line)
 
 
-def _text_rows(path: Path, column: str) -> Iterator[Row]:
+def _text_rows(path: Path, column: str | None) -> Iterator[Row]:
     for number, line in _lines(path):
         try:
-            yield f"{path.name}:{number}", {column: line.decode().strip()}
+            yield f"{path.name}:{number}", {column or "text": line.decode().strip()}
         except UnicodeDecodeError as error:
             yield f"{path.name}:{number}", BadRow("not UTF-8", str(error))
 
 
-def _json_rows(path: Path, column: str) -> Iterator[Row]:
+def _json_rows(path: Path, column: str | None) -> Iterator[Row]:
     mend = 'give one list of objects like {"prompt": "…"}; a file with one a line ends in .jsonl'
     try:
         rows = json.loads(path.read_bytes().removeprefix(_BOM))
@@ -111,14 +123,15 @@ def _json_rows(path: Path, column: str) -> Iterator[Row]:
         yield f"{path.name}:{number}", _as_object(row)
 
 
-def _parquet_rows(path: Path, column: str) -> Iterator[Row]:
+def _parquet_rows(path: Path, column: str | None) -> Iterator[Row]:
     number = 0
     with pq.ParquetFile(path) as file:
-        _need_column(path, column, file.schema_arrow.names)
-        for batch in file.iter_batches(_PARQUET_BATCH, columns=[column], use_threads=False):
-            for scalar in batch.column(0):
+        columns = list(file.schema_arrow.names) if column is None else [column]
+        _need_column(path, columns[0], file.schema_arrow.names)
+        for batch in file.iter_batches(_PARQUET_BATCH, columns=columns, use_threads=False):
+            for scalars in zip(*batch.columns, strict=True):
                 number += 1
-                yield f"{path.name}:{number}", _from_arrow(scalar, column)
+                yield f"{path.name}:{number}", _from_arrow(dict(zip(columns, scalars, strict=True)))
 
 
 def _dataset_rows(name: str, source: Prompts) -> Iterator[Row]:
@@ -177,9 +190,9 @@ def _as_object(row: object) -> Values | BadRow:
     return row if isinstance(row, dict) else BadRow("not a JSON object", type(row).__name__)
 
 
-def _from_arrow(scalar: pa.Scalar, column: str) -> Values | BadRow:
+def _from_arrow(scalars: Mapping[str, pa.Scalar]) -> Values | BadRow:
     try:
-        return {column: scalar.as_py()}
+        return {column: scalar.as_py() for column, scalar in scalars.items()}
     except UnicodeDecodeError as error:
         return BadRow("not UTF-8", str(error))
 
@@ -199,7 +212,7 @@ def _readable(path: Path) -> Iterator[None]:
         raise DataError(f"cannot be read: {said}", file=path, mend="check the file") from error
 
 
-_READERS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
+_READERS: dict[str, Callable[[Path, str | None], Iterator[Row]]] = {
     ".jsonl": _jsonl_rows,
     ".json": _json_rows,
     ".parquet": _parquet_rows,
