@@ -50,7 +50,7 @@ class Curve(StrictModel, error=DataError):
     way: Way
     slopes: Many[float] = ()
     intercept: float = 0.0
-    knots: Many[tuple[float, float]] = ()
+    knots: Many[Annotated[tuple[float, float], Field(strict=False)]] = ()
     rows: Annotated[int, Field(ge=0)]
 
     def confidence(self, *evidence: float) -> float:
@@ -100,9 +100,12 @@ class Calibration(StrictModel, error=DataError):
             raise DataError(
                 f"cannot be read ({error})", file=path, mend="fit it anew: rlaif scorecard"
             ) from error
-        if not isinstance(data, dict):
-            raise DataError("is no calibration", file=path, mend="fit it anew: rlaif scorecard")
-        return cls(**data)
+        try:
+            return cls(**data)
+        except (DataError, TypeError) as error:
+            raise DataError(
+                f"is no calibration ({error})", file=path, mend="fit it anew: rlaif scorecard"
+            ) from error
 
     def save(self, path: str | Path) -> None:
         """Write it as JSON."""
