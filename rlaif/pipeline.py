@@ -1,6 +1,6 @@
 """A recipe's stages in order: this file is the diagram of the whole flow.
 
-    label()     prompts → samples → verdicts → sft, pairs
+    label()     prompts → samples → (revised) → verdicts → sft, pairs
     train()     sft → dpo, reward, each by `accelerate launch`
     evaluate()  (student, trained) → samples → verdicts → win rate
 
@@ -18,15 +18,17 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from rlaif import strict_yaml
 from rlaif.constitution import Constitution
 from rlaif.engines.load import load_engine
-from rlaif.engines.protocol import Sampling
+from rlaif.engines.protocol import Engine, Sampling
 from rlaif.errors import DataError, RecipeError, TrainError
 from rlaif.evaluate.winrate import WinRate, side_by_side, win_rate
 from rlaif.journal import Stage
 from rlaif.label.method import Method
+from rlaif.label.revise import Revising
 from rlaif.label.scores import refuse_pairwise_vetoes
 from rlaif.label.templates import load_template
 from rlaif.recipe import Model, Recipe
@@ -39,6 +41,7 @@ from rlaif.stages import (
     silent,
     store_picks,
     store_prompts,
+    store_revisions,
     store_samples,
     store_verdicts,
 )
@@ -51,7 +54,7 @@ class Labelled:
 
     Attributes:
         prompts: usable prompts.
-        responses: sampled responses.
+        responses: sampled responses, and revisions of them.
         verdicts: what the judge was asked.
         abstentions: verdicts without a label.
         picks: rows to fine-tune on.
@@ -88,16 +91,36 @@ def label(recipe: Recipe, progress: Progress = silent) -> Labelled:
             samples = store_samples(
                 run, "samples", prompts, student, sampling, recipe.seed, progress
             )
+            judged = revised(run, recipe, constitution, samples, student, "student", progress)
         with closing(load_engine(recipe.teacher, run.engines)) as teacher:
+            judged = revised(run, recipe, constitution, judged, teacher, "teacher", progress)
             verdicts = store_verdicts(
-                run, "verdicts", samples, teacher, constitution.principles, method, progress
+                run, "verdicts", judged, teacher, constitution.principles, method, progress
             )
             judge = method.fingerprint(teacher.identity)
-        picks = store_picks(run, recipe, constitution, judge, samples, verdicts)
+        picks = store_picks(run, recipe, constitution, judge, judged, verdicts)
         asked = tuple(p.id for p in constitution.principles if p.fingerprint in verdicts.asked)
-        counts = _count(prompts, samples, verdicts, picks, asked)
+        counts = _count(prompts, samples, judged, verdicts, picks, asked)
         run.log("labelled", **asdict(counts))
     return counts
+
+
+def revised(
+    run: RunFolder,
+    recipe: Recipe,
+    constitution: Constitution,
+    samples: Stage,
+    engine: Engine,
+    who: Literal["student", "teacher"],
+    progress: Progress = silent,
+) -> Stage:
+    """The samples with revisions, if it is this model that the recipe has revise; else as given."""
+    if recipe.revise is None or recipe.revise.model != who:
+        return samples
+    method = Revising.load(recipe.revise, recipe.judge.templates)
+    return store_revisions(
+        run, samples, engine, constitution.principles, method, recipe.seed, progress
+    )
 
 
 def train(
@@ -244,12 +267,13 @@ def read_records(stage: Stage) -> list[Record]:
 def _count(
     prompts: Stage,
     samples: Stage,
+    judged: Stage,
     verdicts: Verdicts,
     picks: dict[str, Stage],
     asked: tuple[str, ...],
 ) -> Labelled:
     # Shard by shard: a run may be larger than the memory.
-    responses = sum(_responses(samples, shard) for shard in samples.shards())
+    responses = sum(_responses(judged, shard) for shard in judged.shards())
     labels = [(_rows(s), _abstentions(s)) for s in verdicts.stages.values()]
     return Labelled(
         prompts=_rows(prompts),
@@ -258,7 +282,7 @@ def _count(
         abstentions=sum(abstained for _, abstained in labels),
         picks=_rows(picks["sft"]),
         pairs=_rows(picks["pairs"]),
-        dropped=_dropped([prompts, samples, *picks.values()]),
+        dropped=_dropped([prompts, *dict.fromkeys((samples, judged)), *picks.values()]),
         judged=asked,
     )
 

@@ -1,6 +1,6 @@
 """The stages made durable: each plain function, shard by shard, through the journal.
 
-    prompts → samples → verdicts → sft, pairs
+    prompts → samples → (revised) → verdicts → sft, pairs
 
 What a shard depends on is said here, and nowhere else: the shards it was made of, the settings and
 the model. pipeline.py puts these in order.
@@ -20,6 +20,7 @@ from rlaif.journal import Stage, run_stage
 from rlaif.label.judge import judge
 from rlaif.label.method import Method, distinct, principle_fingerprint
 from rlaif.label.pick import pick_pairs, pick_sft
+from rlaif.label.revise import Revising, revise
 from rlaif.label.rows import SFT_SCHEMA, Row, pair_schema
 from rlaif.label.sample import sample
 from rlaif.prompts.load import load_prompts, shards
@@ -82,11 +83,52 @@ def store_samples(
         progress(name, shard + 1, count)
         return records_to_table(records, table["index"][0].as_py() if table.num_rows else 0), drops
 
-    settings = asdict(sampling) | {"stop": list(sampling.stop)}
+    settings = _settings(sampling)
     wanted = {"engine": dict(engine.identity), "sampling": settings, "seed": seed}
     jobs = [(i, wanted | {"prompts": prompts.digest(i)}) for i in range(count)]
     run_stage(stage, jobs, make, partial(_notes, engine))
     return stage
+
+
+def store_revisions(
+    run: RunFolder,
+    samples: Stage,
+    engine: Engine,
+    principles: Sequence[Principle],
+    method: Revising,
+    seed: int,
+    progress: Progress = silent,
+) -> Stage:
+    """The stored samples with revisions added, shard by shard.
+
+    A principle's text or wording decides them, and so does which principles there are to draw
+    from; its weight and its veto do not.
+    """
+    stage = Stage(run, "revised", SAMPLES)
+    count = len(samples.shards())
+
+    def make(shard: int) -> tuple[pa.Table, list[Drop]]:
+        table = samples.read(shard)
+        records, drops = revise(records_from_table(table), engine, principles, method, seed)
+        progress("revised", shard + 1, count)
+        return records_to_table(records, table["index"][0].as_py() if table.num_rows else 0), drops
+
+    wanted = {
+        "engine": dict(engine.identity),
+        "principles": [[p.text, p.critique, p.revision] for p in principles],
+        "templates": [method.critique.fingerprint, method.revise.fingerprint],
+        "critique": _settings(method.critique_sampling),
+        "revision": _settings(method.sampling),
+        "rounds": method.rounds,
+        "seed": seed,
+    }
+    jobs = [(i, wanted | {"samples": samples.digest(i)}) for i in range(count)]
+    run_stage(stage, jobs, make, partial(_notes, engine))
+    return stage
+
+
+def _settings(sampling: Sampling) -> dict[str, object]:
+    return asdict(sampling) | {"stop": list(sampling.stop)}
 
 
 def _notes(engine: Engine) -> dict[str, int]:

@@ -22,8 +22,12 @@ def student() -> ScriptedEngine:
 
 
 def teacher() -> ScriptedEngine:
-    """Masses that follow from the question's text alone."""
-    return ScriptedEngine(score=_masses, name="teacher")
+    """Masses, critiques and revisions that follow from the question's text alone."""
+    return ScriptedEngine(generate=_written, score=_masses, name="teacher")
+
+
+def _written(chat: Chat) -> str:
+    return f"said {zlib.crc32(chat[-1].text.encode())}"
 
 
 def _masses(chat: Chat, labels: Sequence[Label]) -> list[float]:

@@ -19,8 +19,12 @@ from rlaif.constitution import Constitution, Principle
 from rlaif.engines.protocol import Label
 from rlaif.engines.scripted import ScriptedEngine
 from rlaif.errors import DataError, RecipeError, TrainError
+from rlaif.journal import Stage
+from rlaif.label.rows import pair_schema
 from rlaif.recipe import Recipe
 from rlaif.records import Chat
+from rlaif.run_folder import RunFolder
+from rlaif.tables import SAMPLES
 
 JOB = Path(__file__).parent / "label_job.py"
 
@@ -182,6 +186,83 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_bytes(tmp_path: Path) -> No
                 subprocess.run([sys.executable, str(JOB), str(rough / "recipe.yaml")], check=True)
                 break
     assert kills >= 1
+    assert tree(rough / "run") == tree(calm / "run")
+
+
+def test_a_run_without_revisions_asks_for_none_and_has_no_stage_of_them(
+    tmp_path: Path, models: Models
+) -> None:
+    pipeline.label(write(tmp_path))
+    assert not [call for call in models.teacher.calls if call[0] == "generate"]
+    assert {Path(name).parts[1] for name in tree(tmp_path / "run")} == {
+        "prompts", "samples", "verdicts", "sft", "pairs",
+    }  # fmt: skip
+
+
+def test_revisions_are_judged_and_picked_beside_their_drafts(
+    tmp_path: Path, models: Models
+) -> None:
+    counts = pipeline.label(write(tmp_path, revise={}))
+    assert (counts.responses, counts.verdicts) == (120, 240)
+    assert counts.dropped.get("revised") is None
+    run = RunFolder(tmp_path / "run")
+    revised = pipeline.read_records(Stage(run, "revised", SAMPLES))
+    sampled = pipeline.read_records(Stage(run, "samples", SAMPLES))
+    assert [r.responses[:3] for r in revised] == [r.responses for r in sampled]
+    assert all(len(r.meta["revisions"]) == 3 for r in revised)
+    pairs = Stage(run, "pairs", pair_schema(False))
+    rows = [row for i in pairs.shards() for row in pairs.read(i).to_pylist()]
+    for column in ("chosen_index", "rejected_index"):  # each side is a draft here, a revision there
+        assert {row[column] > 2 for row in rows} == {True, False}
+
+
+def test_the_student_revises_where_the_recipe_says_so(tmp_path: Path, models: Models) -> None:
+    pipeline.label(write(tmp_path, revise={"model": "student"}))
+    assert not [call for call in models.teacher.calls if call[0] == "generate"]
+    assert len(models.student.calls) == 5 * 3  # samples, critiques and revisions of five shards
+
+
+def test_a_weight_revises_nothing_anew_and_an_own_wording_does(
+    tmp_path: Path, models: Models
+) -> None:
+    pipeline.label(write(tmp_path, revise={}))
+    before = tree(tmp_path / "run")
+    models.teacher.calls.clear()
+    kind = Principle(id="kind", text="Be kind.", weight=5)
+    heavier = [Principle(id="long", text="Be long."), kind]
+    pipeline.label(write(tmp_path, heavier, revise={}))
+    assert not models.teacher.calls
+    after = tree(tmp_path / "run")
+    assert all(after[name] == before[name] for name in before if "/revised/" in name)
+    worded = [heavier[0], kind.model_copy(update={"critique": "Where is it unkind?"})]
+    pipeline.label(write(tmp_path, worded, revise={}))
+    asked = [chat for what, chats in models.teacher.calls if what == "generate" for chat in chats]
+    assert any("Where is it unkind?" in chat[0].text for chat in asked)
+
+
+@pytest.mark.parametrize("last", [3, 6, 7])
+def test_revising_that_was_cut_short_goes_on_and_ends_in_the_same_bytes(
+    tmp_path: Path, models: Models, last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm, rough = tmp_path / "calm", tmp_path / "rough"
+    for folder in (calm, rough):
+        folder.mkdir()
+    pipeline.label(write(calm, revise={}))
+    models.teacher.calls.clear()
+    written = models.teacher.generate
+
+    def fail(*given: object) -> object:
+        if len(models.teacher.calls) == last:
+            raise RuntimeError("killed")
+        return written(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(models.teacher, "generate", fail)
+    with pytest.raises(RuntimeError, match="killed"):
+        pipeline.label(write(rough, revise={}))
+    monkeypatch.setattr(models.teacher, "generate", written)
+    pipeline.label(write(rough, revise={}))
+    calls = [what for what, _ in models.teacher.calls if what == "generate"]
+    assert len(calls) == 10 + last % 2  # a shard is two calls: only the one that was cut is redone
     assert tree(rough / "run") == tree(calm / "run")
 
 

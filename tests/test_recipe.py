@@ -30,6 +30,7 @@ student: {model: weights, adapter: weights, dtype: bfloat16, engine_args: {batch
 teacher: {model: org/teacher, revision: main, engine: transformers, trust_remote_code: true}
 prompts: {path: prompts.jsonl, column: question, limit: 100, shard_size: 16}
 sample: {n: 8, temperature: 0.7, top_p: 0.9, max_tokens: 64, stop: ["\\n\\n"]}
+revise: {rounds: 2, model: student, temperature: 0.5, max_tokens: 64, stop: ["\\n\\n"]}
 judge: {mode: pairwise, min_coverage: 0.2, reasoning: true, templates: weights, clip: 0.05}
 pick: {min_margin: 0.5, pairs: all, pair_margin: 2, min_decided: 0.8, prefer_shorter_within: 0.1}
 train:
@@ -70,6 +71,7 @@ def test_a_small_recipe_gets_the_defaults(folder: Path) -> None:
         "n": 4, "temperature": 1.0, "top_p": 1.0, "max_tokens": 256, "stop": (),
     }  # fmt: skip
     assert recipe.judge.mode == "pointwise"
+    assert recipe.revise is None
     assert recipe.train.dpo is None
 
 

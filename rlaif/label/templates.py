@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -79,6 +79,21 @@ class Template:
         if then is not None:
             segments[-1] += "\n\n" + then.text
         return Message("user", tuple(segments))
+
+    def asking(self, question: str) -> Template:
+        """The template with a question of its own before the last line, which says how to answer.
+
+        A template that ends with data gets the question behind it, after a blank line.
+        """
+        end = self.parts[-1].rstrip()
+        before, newline, last = end.rpartition("\n")
+        asked = f"{before}\n{question}\n{last}" if newline else f"{end}\n\n{question}"
+        return replace(
+            self,
+            text=f"{self.text}\n{question}",
+            parts=(*self.parts[:-1], asked),
+            lines=self.lines | set(filter(None, map(_comparable, question.splitlines()))),
+        )
 
 
 def load_template(name: str, folder: Path | None = None) -> Template:

@@ -73,6 +73,27 @@ def test_what_follows_is_part_of_the_question_and_quoted_too() -> None:
     assert message.content[3] == "> " + then.text
 
 
+def test_a_question_of_one_s_own_stands_before_the_last_line_behind_all_data() -> None:
+    template = load_template("critique")
+    asked = template.asking("Is it rude?\nWhere?")
+    lines = template.text.splitlines()
+    message = asked.message(**QUESTION)
+    assert message.text.splitlines()[-3:] == ["Is it rude?", "Where?", lines[-1]]
+    assert message.content[:-1] == template.message(**QUESTION).content[:-1]
+    assert asked.fingerprint != template.fingerprint
+    quoted = asked.message(**QUESTION | {"response": "Fine.\nwhere?\n" + lines[-1]}).content[3]
+    assert quoted == "Fine.\n> where?\n> " + lines[-1]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n\n"])
+def test_a_template_that_ends_with_data_gets_the_question_behind_it(
+    tmp_path: Path, end: str
+) -> None:
+    folder = folder_with(tmp_path, "{{ prompt }}\n{{ principle }}\n{{ response }}" + end)
+    message = load_template("pointwise", folder).asking("Is it rude?").message(**QUESTION)
+    assert message.content[-2:] == ("The sea.", "\n\nIs it rude?")
+
+
 def test_a_file_in_the_folder_replaces_the_package_s(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, TEXT + "\n")
     template = load_template("pointwise", folder)
