@@ -34,7 +34,7 @@ def test_labels_by_the_given_weights_leave_a_margin_its_meaning():
 
 
 def test_no_weight_turns_a_principle_into_its_opposite():
-    x, better = labels(2000)
+    x, _ = labels(2000)
     x[:, 2] *= -1
     assert (fit_weights(x, x @ np.array([1, 1, -3, 1]) > 0, np.ones(4)) > 0).all()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_several_numbers_of_evidence_are_weighed():
 
 def test_too_few_rows_are_refused():
     x, right = labels(LEAST_ROWS - 1, 1.0)
-    with pytest.raises(DataError, match="too few labelled rows.*got 49.*at least 50"):
+    with pytest.raises(DataError, match=r"too few labelled rows.*got 49.*at least 50"):
         fit(x, right, "platt")
 
 
@@ -73,7 +74,7 @@ def test_isotonic_confidence_rises_with_evidence_and_is_a_probability(rows):
     curve = fit(x, right, "isotonic")
     found = [curve.confidence(v) for v in (0.0, *sorted(x), 60.0)]
     assert all(0 <= p <= 1 for p in found)
-    assert all(a <= b + 1e-12 for a, b in zip(found, found[1:], strict=False))
+    assert all(a <= b + 1e-12 for a, b in pairwise(found))
 
 
 def test_a_row_is_not_measured_by_a_curve_that_saw_its_prompt():
