@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rlaif.errors import RlaifError
+from rlaif.errors import GateError, RlaifError
 
 app = typer.Typer(
     help="Align a language model to a written constitution, without human labels.",
@@ -81,6 +81,38 @@ def evaluate(
     )
 
 
+@app.command()
+def scorecard(
+    recipe: RecipeFile,
+    data: Annotated[Path, typer.Option(help="labelled comparisons, or a constitution's YAML")],
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(help="pointwise, pairwise or rating, with +reasoning or not; the recipe's"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="take so many, evenly")] = None,
+    prompt_price: Annotated[float, typer.Option(help="of a million prompt tokens")] = 0.0,
+    generated_price: Annotated[float, typer.Option(help="of a million generated tokens")] = 0.0,
+    out: Annotated[Path | None, typer.Option(help="a folder; by default RUN/scorecard")] = None,
+) -> None:
+    """How good the recipe's teacher is as a judge, on comparisons whose better side is known."""
+    from rich.console import Console
+
+    from rlaif.evaluate.scorecard import Prices
+    from rlaif.evaluate.scorecard_report import print_scorecards, save
+    from rlaif.recipe import Recipe
+    from rlaif.scorecards import scorecards
+
+    loaded = Recipe.load(recipe)
+    prices = Prices(prompt_price, generated_price) if prompt_price or generated_price else None
+    cards, drops = scorecards(loaded, data, mode or [], limit, prices)
+    print_scorecards(cards, Console())
+    for reason, count in drops.items():
+        _say(f"kept aside: {count} × {reason}")
+    folder = out or Path(loaded.run) / "scorecard"
+    save(cards, folder)
+    _say(f"{folder / 'scorecard.json'} and scorecard.png")
+
+
 @constitution_app.command()
 def check(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="constitution files")],
@@ -109,8 +141,20 @@ def main() -> None:
     try:
         app()
     except RlaifError as error:
+        if isinstance(error, GateError):
+            _show_scorecard(error)
         print(f"rlaif: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _show_scorecard(error: GateError) -> None:
+    from rich.console import Console
+
+    from rlaif.evaluate.scorecard import Scorecard
+    from rlaif.evaluate.scorecard_report import print_scorecards
+
+    if isinstance(error.scorecard, Scorecard):
+        print_scorecards([error.scorecard], Console(stderr=True))
 
 
 if __name__ == "__main__":

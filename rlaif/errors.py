@@ -72,6 +72,13 @@ class TrainError(RlaifError, RuntimeError):
     """A training run that cannot start or go on."""
 
 
+class GateError(RlaifError, ValueError):
+    """A judge that falls short of what the recipe asks of it."""
+
+    scorecard: object = None
+    """What was measured (rlaif.evaluate.scorecard.Scorecard), to be shown with the error."""
+
+
 class MissingExtraError(RlaifError, ImportError):
     """An optional dependency that a step needs.
 

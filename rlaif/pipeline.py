@@ -27,6 +27,9 @@ from rlaif.engines.protocol import Engine, Sampling
 from rlaif.errors import DataError, RecipeError, TrainError
 from rlaif.evaluate.winrate import WinRate, side_by_side, win_rate
 from rlaif.journal import Stage
+from rlaif.judge_check import check_judge
+from rlaif.label.aggregate import with_weights
+from rlaif.label.calibrate import Calibration
 from rlaif.label.method import Method
 from rlaif.label.revise import Revising
 from rlaif.label.scores import refuse_pairwise_vetoes
@@ -85,6 +88,9 @@ def label(recipe: Recipe, progress: Progress = silent) -> Labelled:
     method = Method.load(recipe.judge)
     with run.lock():
         _keep_inputs(run, recipe)
+        calibration = _checked_judge(run, recipe, constitution, method)
+        if calibration is not None:
+            constitution = with_weights(constitution, calibration.weights)
         prompts = store_prompts(run, "prompts", recipe.prompts)
         with closing(load_engine(recipe.student, run.engines)) as student:
             sampling = Sampling(**recipe.sample.model_dump())
@@ -98,11 +104,21 @@ def label(recipe: Recipe, progress: Progress = silent) -> Labelled:
                 run, "verdicts", judged, teacher, constitution.principles, method, progress
             )
             judge = method.fingerprint(teacher.identity)
-        picks = store_picks(run, recipe, constitution, judge, judged, verdicts)
+        picks = store_picks(run, recipe, constitution, judge, judged, verdicts, calibration)
         asked = tuple(p.id for p in constitution.principles if p.fingerprint in verdicts.asked)
         counts = _count(prompts, samples, judged, verdicts, picks, asked)
         run.log("labelled", **asdict(counts))
     return counts
+
+
+def _checked_judge(
+    run: RunFolder, recipe: Recipe, constitution: Constitution, method: Method
+) -> Calibration | None:
+    """The judge's calibration, if the recipe has a gate; a judge that falls short stops the run."""
+    if recipe.gate is None:
+        return None
+    with closing(load_engine(recipe.teacher, run.engines)) as teacher:
+        return check_judge(run, recipe, constitution, teacher, method)
 
 
 def revised(

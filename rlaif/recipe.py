@@ -154,6 +154,8 @@ class Gate(StrictModel, error=RecipeError):
         max_undecided: greatest share of comparisons without a label.
         calibrate: the curve that makes the pairs' probabilities from their margins; None leaves
             them as the judge gave them.
+        fit_weights: fit the principles' weights to half of the comparisons about the whole
+            constitution, around the author's own; all else is then measured on the other half.
         on_failure: stop before anything is sampled, or only say so.
     """
 
@@ -163,6 +165,7 @@ class Gate(StrictModel, error=RecipeError):
     max_flip_rate: Share = 0.3
     max_undecided: Share = 0.3
     calibrate: Literal["temperature", "platt", "isotonic"] | None = "platt"
+    fit_weights: bool = False
     on_failure: Literal["stop", "warn"] = "stop"
 
 
@@ -174,6 +177,8 @@ class Pick(StrictModel, error=RecipeError):
             SFT row.
         pairs: which pairs of a prompt's responses become preference pairs.
         pair_margin: least margin of chosen over rejected.
+        min_confidence: least calibrated probability that a pair's label is right; it needs a gate
+            that calibrates. None asks for none.
         min_decided: least share of the principles' weight that both sides have a verdict for.
         prefer_shorter_within: of responses this close to the best, take the shortest; None takes
             the best.
@@ -183,6 +188,7 @@ class Pick(StrictModel, error=RecipeError):
     min_margin: LogOdds = 0.0
     pairs: Literal["best_worst", "best_random", "all"] = "best_worst"
     pair_margin: LogOdds = 1.0
+    min_confidence: Share | None = None
     min_decided: Annotated[float, Field(gt=0, le=1)] = 1.0
     prefer_shorter_within: LogOdds | None = None
     write_margin: bool = False
@@ -291,6 +297,18 @@ class Recipe(StrictModel, error=RecipeError):
     pick: Pick = Pick()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _confidence_is_calibrated(self) -> Self:
+        if self.pick.min_confidence is not None and (
+            self.gate is None or self.gate.calibrate is None
+        ):
+            raise Fault(
+                "confidence means nothing before it is calibrated",
+                at=("pick", "min_confidence"), value=self.pick.min_confidence,
+                mend="add a `gate` with labelled comparisons, and `calibrate`",
+            )  # fmt: skip
+        return self
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from rlaif.constitution import Constitution, Principle
 from rlaif.engines.protocol import Engine, Sampling
 from rlaif.journal import Stage, run_stage
+from rlaif.label.calibrate import Calibration
 from rlaif.label.judge import judge
 from rlaif.label.method import Method, distinct, principle_fingerprint
 from rlaif.label.pick import pick_pairs, pick_sft
@@ -211,8 +212,13 @@ def store_picks(
     judge_name: str,
     samples: Stage,
     verdicts: Verdicts,
+    calibration: Calibration | None = None,
 ) -> dict[str, Stage]:
     """SFT rows and preference pairs of every stored record; asks no model.
+
+    Args:
+        run, recipe, constitution, judge_name, samples, verdicts: what they are made of.
+        calibration: of the judge, for the pairs' probabilities.
 
     Returns:
         The stages "sft" and "pairs", by these names.
@@ -228,6 +234,8 @@ def store_picks(
         "clip": recipe.judge.clip,
         "judge": judge_name,
     }
+    if calibration is not None:
+        wanted["calibration"] = calibration.fingerprint
     shards = samples.shards()
     depends = [
         wanted
@@ -237,7 +245,8 @@ def store_picks(
         }
         for shard in shards
     ]
-    for name, pick in (("sft", pick_sft), ("pairs", pick_pairs)):
+    pairs = partial(pick_pairs, calibration=calibration)
+    for name, pick in (("sft", pick_sft), ("pairs", pairs)):
 
         def make(
             shard: int, stage: Stage = made[name], pick: _Pick = pick

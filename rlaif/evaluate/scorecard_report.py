@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
@@ -101,6 +102,26 @@ def _percent(share: float) -> str:
 def to_json(card: Scorecard) -> dict[str, Any]:
     """A scorecard as plain data; a figure that does not exist is null."""
     return dict(_plain(asdict(card)))
+
+
+def from_json(data: Mapping[str, Any]) -> Scorecard:
+    """The scorecard that `to_json` wrote.
+
+    Raises:
+        pydantic.ValidationError: it did not.
+    """
+    return TypeAdapter(Scorecard).validate_python(_with_nan(data))
+
+
+_MAY_BE_NONE = ("calibrated", "money")
+
+
+def _with_nan(value: Any, key: str = "") -> Any:
+    if isinstance(value, Mapping):
+        return {k: _with_nan(v, k) for k, v in value.items()}
+    if isinstance(value, list):
+        return tuple(_with_nan(v) for v in value)
+    return math.nan if value is None and key not in _MAY_BE_NONE else value
 
 
 def _plain(value: Any) -> Any:

@@ -7,10 +7,12 @@ Every record gives rows, or a drop that says why not; choose.py has the rules an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rlaif.constitution import Constitution
-from rlaif.label.choose import best_of_n, preferences
+from rlaif.errors import RecipeError
+from rlaif.label.calibrate import Calibration
+from rlaif.label.choose import Pair, best_of_n, preferences
 from rlaif.label.method import Mode
 from rlaif.label.rows import Row, pair_row, sft_row
 from rlaif.label.scores import refuse_pairwise_vetoes, score_record
@@ -67,11 +69,14 @@ def pick_pairs(
     mode: Mode,
     clip: float,
     judge: str,
+    calibration: Calibration | None = None,
 ) -> tuple[list[Row], list[Drop]]:
     """The pairs of each record that `settings.pairs` names and whose margin is `pair_margin`.
 
     Args:
         records, constitution, settings, mode, clip, judge: as in `pick_sft`.
+        calibration: of this judge; what a pair's probability is then made by, and what
+            `settings.min_confidence` needs.
 
     Returns:
         Rows with the columns of `pair_schema`, and a drop of stage "pairs" for every record that
@@ -91,9 +96,47 @@ def pick_pairs(
         if isinstance(pairs, Drop):
             drops.append(pairs)
             continue
-        for (chosen, rejected), margin in pairs.items():
+        sure = _sure_enough(pairs, settings, calibration)
+        if not sure:
+            drops.append(_unsure(record, pairs, settings, calibration))
+        for (chosen, rejected), margin in sure.items():
             gaps = scores.margins[chosen, rejected].by_principle.values()
             concession = max(0.0, -min(gaps, default=0.0))
             row = pair_row(record, chosen, rejected, margin, concession) | origin
+            row |= _calibrated(margin, calibration)
             rows.append(row | {"margin": margin} if settings.write_margin else row)
     return rows, drops
+
+
+def _calibrated(margin: float, calibration: Calibration | None) -> Row:
+    """A pair's calibrated probability. One under ½ may be a tie; it never turns a label round."""
+    if calibration is None:
+        return {}
+    probability = max(0.5, calibration.pair.confidence(margin))
+    return {"chosen_probability": probability, "probability_calibrated": True}
+
+
+def _sure_enough(
+    pairs: Mapping[Pair, float], settings: Settings, calibration: Calibration | None
+) -> Mapping[Pair, float]:
+    least = settings.min_confidence
+    if least is None:
+        return pairs
+    if calibration is None:
+        raise RecipeError(
+            "confidence means nothing before it is calibrated", key="pick.min_confidence",
+            value=least, mend="add a `gate` with labelled comparisons, and `calibrate`",
+        )  # fmt: skip
+    return {p: m for p, m in pairs.items() if calibration.pair.confidence(m) >= least}
+
+
+def _unsure(
+    record: Record,
+    pairs: Mapping[Pair, float],
+    settings: Settings,
+    calibration: Calibration | None,
+) -> Drop:
+    assert calibration is not None
+    best = max(map(calibration.pair.confidence, pairs.values()))
+    reason = f"confidence under {settings.min_confidence}"
+    return Drop(record.id, "pairs", reason, f"greatest {best:.3f}")
