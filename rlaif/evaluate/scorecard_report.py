@@ -164,7 +164,8 @@ def _draw_reliability(axes: Axes, card: Scorecard) -> None:
                       label=f"{label}: error {found.error:.3f}")  # fmt: skip
     axes.set(title=f"{name(card)}: how often a label is right", xlabel="confidence",
              ylabel="share right")  # fmt: skip
-    axes.legend(frameon=False)
+    if card.raw.bins:  # a legend of nothing is a warning
+        axes.legend(frameon=False)
 
 
 def _draw_answers(axes: Axes, card: Scorecard) -> None:
