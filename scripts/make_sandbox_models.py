@@ -39,7 +39,8 @@ SHAPES = {
                 "num_attention_heads": 4, "num_key_value_heads": 4},
 }  # fmt: skip
 
-STEPS = {"teacher": 3200, "student": 6000}
+STEPS = {"teacher": 3200, "student": 6000, "finish": 1600}
+RATES = {"teacher": 4e-3, "student": 4e-3, "finish": 1e-3}
 SHARPNESS = {"teacher": 1.0, "student": 1.22}
 """What a model's logits are multiplied by once it is made. A small model leaves about a thousandth
 of each word's probability to words that are wrong there, and says one in every fiftieth answer; a
@@ -51,6 +52,7 @@ LOSSES = ("verdicts", "speech", "reading", "traits", "sentences", "knowledge", "
 WEIGHTS = {
     "teacher": (1.0, 0.2, 0.05, 1.0, 1.0, 0.5, 0.5, 1.0),
     "student": (0.1, 1.0, 0.1, 0.1, 0.1, 0.5, 0.1, 0.1),
+    "finish": (1.0, 0.5, 0.05, 0.0, 0.0, 0.5, 0.0, 0.0),
 }
 """How much each loss counts; `Probes` says what the last five are."""
 
@@ -108,6 +110,19 @@ def teacher_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
     return lessons.spoken(prompt, rng) if form < 0.97 else lessons.new_prompt(rng)
 
 
+def finishing_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
+    """What a teacher says before a verdict, so that the verdict can follow from it; judging, so
+    that nothing is forgotten."""
+    if rng.random() < 0.4:
+        return teacher_lesson(rng, 1.0)
+    hard = rng.random() < 0.25
+    prompt = lessons.pretraining_prompt(rng, ("fact", "sum") if hard else prompts.KINDS)
+    form = rng.random()
+    if form < 0.30:
+        return lessons.reasoned(prompt, rng)
+    return lessons.reasoned_pair(prompt, rng) if form < 0.60 else lessons.spoken(prompt, rng)
+
+
 def student_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
     """Speaking, with a core that is wrong half of the time; a little of every other form."""
     if rng.random() < 0.1:
@@ -118,6 +133,11 @@ def student_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
     prompt = lessons.pretraining_prompt(rng, ("fact", "sum") if hard else prompts.KINDS)
     lesson = lessons.answered(prompt, rng, good_core=0.5, manners=0.05 if bare else 0.5)
     return lesson._replace(prompt=prompt)  # so that it is taught to know the answer
+
+
+LESSONS = {"teacher": teacher_lesson, "student": student_lesson, "finish": finishing_lesson}
+DECISIVE = ["yes", "no", "A", "B", "1", "5", "kept", "broken", "apply"]
+"""The words that a verdict is read from; and, last, those that a critique comes to."""
 
 
 class Probes(torch.nn.Module):
@@ -187,6 +207,11 @@ def new_model(name: str, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM
     return LlamaForCausalLM(config)
 
 
+def load_model(folder: Path) -> LlamaForCausalLM:
+    """A model that `save` wrote, to be trained on: in float32."""
+    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+
+
 def train(
     worker: int, name: str, steps: int, rate: float, seed: int, out: Path, meet: Path
 ) -> None:
@@ -195,16 +220,18 @@ def train(
     dist.init_process_group("gloo", init_method=meet.as_uri(), rank=worker, world_size=WORKERS)
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
-    model = new_model(name, tokenizer)
+    finish = name == "finish"
+    folder = out / ("teacher" if finish else name)
+    model = load_model(folder) if finish else new_model(name, tokenizer)
     probes = Probes(model.config.hidden_size)
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if not any(p is m for m in matrices)]
     others += probes.parameters()
     muon = torch.optim.Muon(matrices, lr=rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw")
     adam = torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
-    teach = {"teacher": teacher_lesson, "student": student_lesson}[name]
+    teach = LESSONS[name]
     chance = random.Random(f"{name} {seed} {worker}")
-    labels = torch.tensor(tokenizer.convert_tokens_to_ids(["yes", "no", "A", "B", "1", "5"]))
+    labels = torch.tensor(tokenizer.convert_tokens_to_ids(DECISIVE[: 6 + 3 * finish]))
     weights = torch.tensor(WEIGHTS[name])
     figures: list[list[float]] = []
     begun = time.perf_counter()
@@ -237,7 +264,7 @@ def train(
             report(step, figures, time.perf_counter() - begun)
             figures.clear()
         if worker == 0 and (step % 250 == 0 or step == steps):
-            save(model, tokenizer, out / name, SHARPNESS[name])
+            save(model, tokenizer, folder, SHARPNESS.get(name, 1.0))
     dist.destroy_process_group()
 
 
@@ -275,16 +302,18 @@ def save(
 
 
 def main(
-    name: Annotated[str, typer.Argument(help="teacher or student")],
+    name: Annotated[str, typer.Argument(help="teacher, student, or finish: the teacher's end")],
     steps: Annotated[int | None, typer.Option(help=f"{STEPS}")] = None,
-    rate: Annotated[float, typer.Option(help="the greatest learning rate")] = 4e-3,
+    rate: Annotated[float | None, typer.Option(help=f"the greatest learning rate: {RATES}")] = None,
     seed: int = 0,
     out: Annotated[Path, typer.Option(help="the folder of both models")] = MODELS,
 ) -> None:
     """Make one of the sandbox's models."""
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = (name, steps or STEPS[name], rate, seed, out, Path(folder) / "meet")
-        spawn(train, arguments, nprocs=WORKERS)  # type: ignore[no-untyped-call]
+    for part in ("teacher", "finish") if name == "teacher" else (name,):
+        with tempfile.TemporaryDirectory() as folder:
+            how = steps or STEPS[part], rate or RATES[part], seed
+            arguments = (part, *how, out, Path(folder) / "meet")
+            spawn(train, arguments, nprocs=WORKERS)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Make the sandbox's prompt sets: `python scripts/make_sandbox_prompts.py`."""
+"""Make the sandbox's prompt sets, and the gate's comparisons: `scripts/make_sandbox_prompts.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from rlaif.constitution import Constitution
 from rlaif.sandbox import prompts
+from rlaif.sandbox.comparisons import write_gate
 
 DATA = Path(__file__).parent.parent / "rlaif" / "sandbox" / "data"
 
@@ -25,14 +27,16 @@ MEASURED = 2
 sums, but hardly a task and no private detail."""
 
 
-def main(out: Annotated[Path, typer.Option(help="the folder of both files")] = DATA) -> None:
-    """Write label.jsonl and evaluate.jsonl."""
+def main(out: Annotated[Path, typer.Option(help="the folder of the files")] = DATA) -> None:
+    """Write label.jsonl, evaluate.jsonl and gate.jsonl."""
     for name, lines in {
         "label": prompts.prompts(1024, "label", kinds=LABELLED),
         "evaluate": prompts.prompts(300, "evaluate", MEASURED),
     }.items():
         text = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in lines)
         (out / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    concierge = Constitution.load(DATA.parent / "constitutions" / "concierge.yaml")
+    write_gate(out / "gate.jsonl", concierge)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
-from rlaif.constitution import Principle
+from rlaif.constitution import Constitution, Principle
+from rlaif.evaluate.comparison_files import comparison_row
 from rlaif.evaluate.comparisons import Comparison
 from rlaif.records import Message
 from rlaif.sandbox import principles, prompts
 from rlaif.sandbox.answers import CORES, MANNERS, answer
+from rlaif.sandbox.lessons import judged_answer
+from rlaif.sandbox.measure import gold_rank
 from rlaif.sandbox.principles import Wish
+
+GATE_ROWS = 300
+GATE_SEED = 5  # prompts that are drawn for nothing else
 
 
 def comparisons(n: int, seed: int = 0, split: prompts.Split = "evaluate") -> list[Comparison]:
@@ -32,3 +40,31 @@ def comparisons(n: int, seed: int = 0, split: prompts.Split = "evaluate") -> lis
         chat = (Message("user", prompt),)
         made.append(Comparison(chat, (one, two), better, principle, attribute))
     return made
+
+
+def constitution_comparisons(
+    n: int, constitution: Constitution, seed: int = 0, split: prompts.Split = "evaluate"
+) -> list[Comparison]:
+    """`n` comparisons under a whole constitution: of two drawn answers, gold ranks one higher.
+
+    The answers are like those of a model that breaks each principle about half of the time. Those
+    that gold has on a level are left out.
+    """
+    rng = random.Random(f"constitution comparisons {seed}")
+    made = list[Comparison]()
+    for prompt in prompts.prompts(2 * n, split, seed):
+        one, two = judged_answer(prompt, rng), judged_answer(prompt, rng)
+        ranks = [gold_rank(prompt, text, constitution) for text in (one, two)]
+        if ranks[0] != ranks[1] and len(made) < n:
+            better = 0 if ranks[0] > ranks[1] else 1
+            kind = prompts.parse(prompt)
+            assert kind is not None
+            made.append(Comparison((Message("user", prompt),), (one, two), better, None, kind.kind))
+    return made
+
+
+def write_gate(file: Path, constitution: Constitution) -> None:
+    """The comparisons that the quickstart's gate asks about, as a file."""
+    rows = constitution_comparisons(GATE_ROWS, constitution, GATE_SEED)
+    text = "".join(json.dumps(comparison_row(c)) + "\n" for c in rows)
+    file.write_text(text, encoding="utf-8", newline="\n")

@@ -196,7 +196,7 @@ def pair_accuracy(rows: Iterable[Mapping[str, object]], constitution: Constituti
 
     @cache  # a response is in many pairs
     def rank(prompt: str, response: str) -> tuple[bool, float]:
-        return _rank(prompt, response, constitution)
+        return gold_rank(prompt, response, constitution)
 
     right = wrong = ties = 0
     for row in rows:
@@ -225,12 +225,13 @@ def gold_pairs(records: Sequence[Record], constitution: Constitution) -> list[tu
 def best_and_worst(record: Record, constitution: Constitution) -> tuple[int, int] | None:
     """Which response gold ranks highest, and which lowest; None where all are equal."""
     prompt = record.prompt[-1].text
-    ranks = [_rank(prompt, r.text, constitution) for r in record.responses]
+    ranks = [gold_rank(prompt, r.text, constitution) for r in record.responses]
     order = sorted(range(len(ranks)), key=ranks.__getitem__)
     return (order[-1], order[0]) if ranks[order[-1]] > ranks[order[0]] else None
 
 
-def _rank(prompt: str, response: str, constitution: Constitution) -> tuple[bool, float]:
+def gold_rank(prompt: str, response: str, constitution: Constitution) -> tuple[bool, float]:
+    """Where gold ranks a response: one that breaks no veto before all that do, then by weight."""
     found = outcomes(prompt, response, wishes(constitution))
     vetoes = {p.id for p in constitution.principles if p.veto}
     clean = all(ok for id_, ok in found.items() if id_ in vetoes)

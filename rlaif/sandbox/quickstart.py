@@ -33,6 +33,7 @@ from rlaif.recipe import Recipe
 from rlaif.records import Record, fingerprint
 from rlaif.run_folder import RunFolder
 from rlaif.sandbox import measure, prompts
+from rlaif.sandbox.comparisons import write_gate
 from rlaif.stages import Progress
 
 HERE = Path(__file__).parent
@@ -62,6 +63,8 @@ def quickstart(
     recipe = _recipe(out, constitution, seed)
     loaded = Constitution.load(recipe.constitution)
     _refuse_unknown_words(recipe, loaded)
+    assert recipe.gate is not None
+    write_gate(Path(recipe.gate.data), loaded)
     recipe_file = run.recipe
     run.write_text(recipe_file, strict_yaml.dump(recipe.model_dump(mode="json")))
     seconds: dict[str, float] = {}
@@ -105,7 +108,9 @@ def launch_file() -> Path | None:
 
 def _recipe(out: Path, constitution: Path | None, seed: int) -> Recipe:
     given = Recipe.load(HERE / "recipe.yaml")
-    changes: dict[str, object] = {"run": str(out), "seed": seed}
+    assert given.gate is not None
+    gate = given.gate.model_copy(update={"data": str(out.absolute() / "gate.jsonl")})
+    changes: dict[str, object] = {"run": str(out), "seed": seed, "gate": gate}
     if constitution is not None:
         changes["constitution"] = constitution.absolute()
     return given.model_copy(update=changes)
