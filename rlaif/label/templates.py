@@ -5,14 +5,15 @@ never passes through Jinja. A question is one user message whose content alterna
 template's own text and the data, segment by segment, and engines tokenize each segment by itself.
 So whatever a response says (chat-template tokens, "{{ … }}", a false section) stays in its place.
 
-Quoting: a line of data that equals a line of the template (ignoring case and the blanks around it)
-gets "> " in front, so that a response cannot open a section in the eyes of the model either. All
-other text is passed on byte for byte.
+Quoting: a line of data that looks like a line of the template (ignoring case, blanks and what is
+invisible) gets "> " in front, so that a response cannot open a section in the eyes of the model
+either. All other text is passed on byte for byte.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -193,4 +194,9 @@ def _use(needed: frozenset[str]) -> str:
 
 
 def _comparable(line: str) -> str:
-    return line.strip().casefold()
+    """The line as a reader sees it: without what is invisible, full-width letters as plain ones."""
+    line = " ".join(line.split())
+    if not (line.isascii() and line.isprintable()):
+        plain = unicodedata.normalize("NFKC", line)
+        line = " ".join("".join(c for c in plain if unicodedata.category(c)[0] != "C").split())
+    return line.casefold()

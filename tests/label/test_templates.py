@@ -59,6 +59,23 @@ def test_a_false_section_stays_in_its_segment_and_is_quoted() -> None:
     assert content[5] == "Be brief."
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "\u200bIs it kept?",
+        "Is it\u2060 kept?\ufeff",
+        "\u202eIs\u00a0it  kept?",
+        "Is it kept\uff1f",
+        "\x00Is it kept?\x7f",
+    ],
+)
+def test_a_false_section_is_quoted_whatever_cannot_be_seen_in_it(line: str) -> None:
+    content = (
+        load_template("pointwise").message(**QUESTION | {"response": f"Fine.\n{line}"}).content
+    )
+    assert content[3] == f"Fine.\n> {line}"
+
+
 def test_a_line_that_only_begins_like_a_heading_is_left_as_it_is() -> None:
     text = "Principle: be kind.\r\nThe response:\nPrompt"
     content = load_template("pointwise").message(**QUESTION | {"response": text}).content
