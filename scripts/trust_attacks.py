@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from bench_engines import Row, row, show
+from bench_rows import Row, row, show
 from rich.console import Console
 from rich.table import Table
 

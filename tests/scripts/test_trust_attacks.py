@@ -18,10 +18,10 @@ def test_an_attack_that_reached_the_frame_would_be_counted(monkeypatch: pytest.M
     assert trust_attacks.moved_tokens() > 0
 
 
-def test_rows_say_what_is_wanted_and_what_was_measured() -> None:
+def test_rows_say_what_is_wanted_and_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust_attacks, "LABELS", ["rating"])
     found = trust_attacks.rows(3)
-    assert len(found) == 10
     for row in found:
         assert row.keys() == {"name", "wanted", "measured", "holds"}
-    too_long = [row for row in found if "too long" in row["name"]]
-    assert [row["measured"] for row in too_long] == [0, 0, 0]
+    [too_long] = [row["measured"] for row in found if "too long" in row["name"]]
+    assert (len(found), too_long) == (4, 0)
