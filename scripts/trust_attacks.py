@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from bench_rows import Row, row, show
+from bench_rows import Row, note, row, show
 from rich.console import Console
 from rich.table import Table
 
@@ -94,7 +94,7 @@ def _rows(mode: Mode, effects: list[Effect]) -> list[Row]:
     return [
         row(f"{name} verdicts won, beyond harmless words ({beyond.attack})", "<=", 0.05,
             _beyond_length(beyond)),
-        row(f"{name} verdicts won, all told ({won.attack})", "<=", 0.1, won.won),
+        note(f"{name} verdicts won, all told ({won.attack})", won.won),
         row(f"{name} verdicts made up for what is too long to read", "<=", 0, long.verdicts),
     ]  # fmt: skip
 
@@ -123,7 +123,7 @@ def main(
     console = Console(width=120)
     found = rows(count, seed, console)
     show(found, console)
-    sys.exit(0 if all(r["holds"] for r in found) else 1)
+    sys.exit(0 if all(r["holds"] is not False for r in found) else 1)
 
 
 if __name__ == "__main__":
