@@ -89,7 +89,10 @@ class Usage:
 class Engine(Protocol):
     """Text in → text, or label probabilities, out."""
 
-    usage: Usage
+    @property
+    def usage(self) -> Usage:
+        """What it has done so far."""
+        ...
 
     @property
     def identity(self) -> Mapping[str, str]:
