@@ -40,17 +40,32 @@ class Answer:
     rationale: str | None = None
 
 
-def ask(chats: Sequence[Chat], engine: Engine, method: Method) -> list[Answer]:
+def ask(
+    chats: Sequence[Chat],
+    engine: Engine,
+    method: Method,
+    *,
+    temperature: float = 0.0,
+    seeds: Sequence[int] | None = None,
+) -> list[Answer]:
     """An answer to each question, in order, of one call to the engine (two, with reasoning).
+
+    Args:
+        chats: the questions.
+        engine: what answers.
+        method: how it is asked.
+        temperature: of the reasoning; at 0 it is greedy.
+        seeds: of the reasoning, one a question; None only where it is greedy.
 
     Raises:
         EngineError: a label word is not a single token of the model.
+        ValueError: sampled reasoning without seeds.
     """
     if method.reasoning is None:
         return _score(chats, [None] * len(chats), engine, method)
     answers: dict[int, Answer] = {}
     rationales: dict[int, str] = {}
-    for i, generation in enumerate(_reason(chats, engine, method)):
+    for i, generation in enumerate(_reason(chats, engine, method, temperature, seeds)):
         if (reason := _unfinished(generation)) is not None:
             answers[i] = Answer(None, reason=reason)
         else:
@@ -61,12 +76,22 @@ def ask(chats: Sequence[Chat], engine: Engine, method: Method) -> list[Answer]:
     return [answers[i] for i in range(len(chats))]
 
 
-def _reason(chats: Sequence[Chat], engine: Engine, method: Method) -> list[Generation]:
+def _reason(
+    chats: Sequence[Chat],
+    engine: Engine,
+    method: Method,
+    temperature: float,
+    seeds: Sequence[int] | None,
+) -> list[Generation]:
+    if seeds is None:
+        if temperature > 0:
+            raise ValueError("sampled reasoning needs seeds")
+        seeds = [0] * len(chats)  # greedy: the seed decides nothing
     if not chats:
         return []
     tokens = method.max_reasoning_tokens
-    sampling = Sampling(n=1, temperature=0.0, max_tokens=tokens, stop=(_VERDICT,))
-    return engine.generate(chats, sampling, [0] * len(chats))  # greedy: the seed decides nothing
+    sampling = Sampling(n=1, temperature=temperature, max_tokens=tokens, stop=(_VERDICT,))
+    return engine.generate(chats, sampling, seeds)
 
 
 def _unfinished(generation: Generation) -> str | None:

@@ -33,6 +33,7 @@ VARIABLES: Mapping[str, frozenset[str]] = {
     "critique": frozenset({"prompt", "response", "principle"}),
     "revise": frozenset({"prompt", "response", "principle", "critique"}),
     "argue": frozenset({"prompt", "response", "principle", "side"}),
+    "rebut": frozenset({"debate", "side"}),
     "debate": frozenset({"prompt", "response", "principle", "debate"}),
     "new_prompt": frozenset({"examples"}),
 }
