@@ -135,3 +135,8 @@ def test_reasons_that_do_not_end_are_an_abstention_and_shift_nothing() -> None:
 def test_no_questions_ask_nothing() -> None:
     assert ask([], ScriptedEngine(), make_method()) == []
     assert ask([], ScriptedEngine(), make_method(reasoning=True)) == []
+
+
+def test_sampled_reasons_need_seeds() -> None:
+    with pytest.raises(ValueError, match="needs seeds"):
+        ask([CHAT], ScriptedEngine(), make_method(reasoning=True), temperature=1.0)
