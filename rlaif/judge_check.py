@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,32 @@ from rlaif.recipe import Gate, Recipe
 from rlaif.records import fingerprint
 from rlaif.run_folder import RunFolder
 
-_Found = tuple[Scorecard, Calibration | None]
+_Margins = list[float | None]
+_Found = tuple[Scorecard, Calibration | None, _Margins]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What is known of a judge that has passed the gate.
+
+    Attributes:
+        calibration: what pairs' probabilities are made by; None if the gate asks for none.
+        comparisons: what it was measured on.
+        margins: its margin on each, in nats in favour of the first response; None: undecided.
+    """
+
+    calibration: Calibration | None
+    comparisons: tuple[Comparison, ...]
+    margins: tuple[float | None, ...]
 
 
 def check_judge(
     run: RunFolder, recipe: Recipe, constitution: Constitution, engine: Engine, method: Method
-) -> Calibration | None:
+) -> Checked | None:
     """Measure the judge on the recipe's labelled comparisons, once, and hold it to the gate.
 
     Returns:
-        The judge's calibration, where the gate asks for one; None without a gate.
+        What is known of the judge then; None without a gate.
 
     Raises:
         GateError: it falls short, and the gate says stop; the error holds the scorecard.
@@ -59,12 +76,13 @@ def check_judge(
             recipe.judge.clip, recipe.pick.min_decided, gate.calibrate, gate.fit_weights,
         ]
     )  # fmt: skip
+    rows, for_weights = _halves(rows) if gate.fit_weights else (rows, [])
     found = _stored(run, key)
-    if found is None or _lacks_calibration(gate, *found):
-        found = _measured(run, key, recipe, gate, constitution, rows, engine, method)
-    card, fitted = found
+    if found is None or _lacks_calibration(gate, *found[:2]):
+        found = _measured(run, key, recipe, gate, constitution, rows, for_weights, engine, method)
+    card, fitted, margins = found
     _hold_to(gate, card)
-    return fitted
+    return Checked(fitted, tuple(rows), tuple(margins))
 
 
 def _lacks_calibration(gate: Gate, card: Scorecard, fitted: Calibration | None) -> bool:
@@ -79,13 +97,13 @@ def _measured(
     gate: Gate,
     constitution: Constitution,
     rows: Sequence[Comparison],
+    for_weights: Sequence[Comparison],
     engine: Engine,
     method: Method,
 ) -> _Found:
     settings: dict[str, Any] = {"clip": recipe.judge.clip, "min_decided": recipe.pick.min_decided}
     weights: dict[str, float] = {}
     if gate.fit_weights:
-        rows, for_weights = _halves(rows)
         weights = _weights(for_weights, engine, constitution, method, settings)
     under = with_weights(constitution, weights)
     card, judged = measure(rows, engine, under, method, way=gate.calibrate or "platt", **settings)
@@ -98,8 +116,9 @@ def _measured(
         except DataError:  # too few labels: where the judge does not pass, that is said first
             if not failures(card, gate):
                 raise
-    _keep(run, key, card, fitted)
-    return card, fitted
+    found = card, fitted, [j.margin for j in judged]
+    _keep(run, key, *found)
+    return found
 
 
 def _halves(rows: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
@@ -154,12 +173,14 @@ def _stored(run: RunFolder, key: str) -> _Found | None:
         if found["key"] != key:
             return None
         card = from_json(found["scorecard"])
-        return card, Calibration.load(fitted) if found["calibrated"] else None
+        return card, Calibration.load(fitted) if found["calibrated"] else None, found["margins"]
     except (OSError, ValueError, KeyError, ValidationError, DataError):
         return None  # it can be measured again
 
 
-def _keep(run: RunFolder, key: str, card: Scorecard, fitted: Calibration | None) -> None:
+def _keep(
+    run: RunFolder, key: str, card: Scorecard, fitted: Calibration | None, margins: _Margins
+) -> None:
     # The scorecard last: it says that the rest is there.
     folder = _folder(run)
     folder.mkdir(parents=True, exist_ok=True)
@@ -167,5 +188,8 @@ def _keep(run: RunFolder, key: str, card: Scorecard, fitted: Calibration | None)
         text = json.dumps(fitted.model_dump(mode="json"), indent=2)
         run.write_text(folder / "calibration.json", text + "\n")
     picture([card], folder / "scorecard.png")
-    found = {"key": key, "calibrated": fitted is not None, "scorecard": to_json(card)}
+    found = {
+        "key": key, "calibrated": fitted is not None, "scorecard": to_json(card),
+        "margins": margins,
+    }  # fmt: skip
     run.write_text(folder / "scorecard.json", json.dumps(found, indent=2) + "\n")

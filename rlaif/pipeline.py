@@ -1,6 +1,6 @@
 """A recipe's stages in order: this file is the diagram of the whole flow.
 
-    label()     prompts → samples → (revised) → verdicts → sft, pairs
+    label()     (gate) → prompts → samples → (revised) → verdicts → picks → (critic) → sft, pairs
     train()     sft → dpo, reward, each by `accelerate launch`
     evaluate()  (student, trained) → samples → verdicts → win rate
 
@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,15 +27,15 @@ from rlaif.engines.protocol import Engine, Sampling
 from rlaif.errors import DataError, RecipeError, TrainError
 from rlaif.evaluate.winrate import WinRate, side_by_side, win_rate
 from rlaif.journal import Stage
-from rlaif.judge_check import check_judge
+from rlaif.judge_check import Checked, check_judge
 from rlaif.label.aggregate import with_weights
-from rlaif.label.calibrate import Calibration
 from rlaif.label.method import Method
 from rlaif.label.revise import Revising
 from rlaif.label.scores import refuse_pairwise_vetoes
 from rlaif.label.templates import load_template
 from rlaif.recipe import Model, Recipe
 from rlaif.records import Record
+from rlaif.reviews import store_reviews
 from rlaif.run_folder import RunFolder
 from rlaif.stages import (
     Progress,
@@ -88,7 +88,8 @@ def label(recipe: Recipe, progress: Progress = silent) -> Labelled:
     method = Method.load(recipe.judge)
     with run.lock():
         _keep_inputs(run, recipe)
-        calibration = _checked_judge(run, recipe, constitution, method)
+        checked = _checked_judge(run, recipe, constitution, method)
+        calibration = checked.calibration if checked else None
         if calibration is not None:
             constitution = with_weights(constitution, calibration.weights)
         prompts = store_prompts(run, "prompts", recipe.prompts)
@@ -104,21 +105,38 @@ def label(recipe: Recipe, progress: Progress = silent) -> Labelled:
                 run, "verdicts", judged, teacher, constitution.principles, method, progress
             )
             judge = method.fingerprint(teacher.identity)
-        picks = store_picks(run, recipe, constitution, judge, judged, verdicts, calibration)
+        picked = store_picks(run, recipe, constitution, judge, judged, verdicts, calibration)
+        picks = _reviewed(run, recipe, constitution, picked, checked, progress)
         asked = tuple(p.id for p in constitution.principles if p.fingerprint in verdicts.asked)
-        counts = _count(prompts, samples, judged, verdicts, picks, asked)
+        flow = [prompts, samples, judged, *picked.values(), *picks.values()]
+        counts = _count(flow, verdicts, picks, asked)
         run.log("labelled", **asdict(counts))
     return counts
 
 
 def _checked_judge(
     run: RunFolder, recipe: Recipe, constitution: Constitution, method: Method
-) -> Calibration | None:
-    """The judge's calibration, if the recipe has a gate; a judge that falls short stops the run."""
+) -> Checked | None:
+    """What a gate finds out about the judge; a judge that falls short stops the run."""
     if recipe.gate is None:
         return None
     with closing(load_engine(recipe.teacher, run.engines)) as teacher:
         return check_judge(run, recipe, constitution, teacher, method)
+
+
+def _reviewed(
+    run: RunFolder,
+    recipe: Recipe,
+    constitution: Constitution,
+    picked: dict[str, Stage],
+    checked: Checked | None,
+    progress: Progress,
+) -> dict[str, Stage]:
+    """What the critic leaves of the picks, if the recipe has one; else the picks."""
+    if recipe.critic is None or checked is None:
+        return picked
+    with closing(load_engine(recipe.critic.model, run.engines)) as critic:
+        return store_reviews(run, recipe, constitution, picked, critic, checked, progress)
 
 
 def revised(
@@ -281,13 +299,12 @@ def read_records(stage: Stage) -> list[Record]:
 
 
 def _count(
-    prompts: Stage,
-    samples: Stage,
-    judged: Stage,
+    flow: Sequence[Stage],
     verdicts: Verdicts,
     picks: dict[str, Stage],
     asked: tuple[str, ...],
 ) -> Labelled:
+    prompts, _, judged, *_ = flow
     # Shard by shard: a run may be larger than the memory.
     responses = sum(_responses(judged, shard) for shard in judged.shards())
     labels = [(_rows(s), _abstentions(s)) for s in verdicts.stages.values()]
@@ -298,7 +315,7 @@ def _count(
         abstentions=sum(abstained for _, abstained in labels),
         picks=_rows(picks["sft"]),
         pairs=_rows(picks["pairs"]),
-        dropped=_dropped([prompts, *dict.fromkeys((samples, judged)), *picks.values()]),
+        dropped=_dropped(flow),
         judged=asked,
     )
 

@@ -194,6 +194,25 @@ class Pick(StrictModel, error=RecipeError):
     write_margin: bool = False
 
 
+class Critic(StrictModel, error=RecipeError):
+    """A second model that reviews what was picked; only what it is sure of is trained on.
+
+    It is calibrated on the gate's comparisons.
+
+    Attributes:
+        model: the critic; another model than the teacher makes other mistakes.
+        mode: how it compares the two responses of a pair under the constitution.
+        checks: a constitution file of what a chosen response must keep besides, for instance
+            constitutions/critic.yaml; None checks nothing else.
+        min_confidence: least calibrated probability that a pair's label is right.
+    """
+
+    model: Model
+    mode: Literal["pointwise", "pairwise", "rating"] = "pointwise"
+    checks: InputPath | None = None
+    min_confidence: Share = 0.95
+
+
 class PairChoice(StrictModel, error=RecipeError):
     """Which of a run's preference pairs a stage is trained on.
 
@@ -295,6 +314,7 @@ class Recipe(StrictModel, error=RecipeError):
     judge: Judge = Judge()
     gate: Gate | None = None
     pick: Pick = Pick()
+    critic: Critic | None = None
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
 
@@ -307,6 +327,11 @@ class Recipe(StrictModel, error=RecipeError):
                 "confidence means nothing before it is calibrated",
                 at=("pick", "min_confidence"), value=self.pick.min_confidence,
                 mend="add a `gate` with labelled comparisons, and `calibrate`",
+            )  # fmt: skip
+        if self.critic is not None and self.gate is None:
+            raise Fault(
+                "a critic's confidence means nothing before it is calibrated",
+                at=("critic",), mend="add a `gate` with labelled comparisons",
             )  # fmt: skip
         return self
 

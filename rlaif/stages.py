@@ -221,11 +221,13 @@ def store_picks(
         calibration: of the judge, for the pairs' probabilities.
 
     Returns:
-        The stages "sft" and "pairs", by these names.
+        The stages "sft" and "pairs", by these names; where a critic is to review them, they lie
+        in RUN/data/picked/.
     """
+    place = "" if recipe.critic is None else "picked/"
     made = {
-        "sft": Stage(run, "sft", SFT_SCHEMA),
-        "pairs": Stage(run, "pairs", pair_schema(recipe.pick.write_margin)),
+        "sft": Stage(run, f"{place}sft", SFT_SCHEMA),
+        "pairs": Stage(run, f"{place}pairs", pair_schema(recipe.pick.write_margin)),
     }
     wanted = {
         "constitution": constitution.fingerprint,

@@ -20,8 +20,8 @@ from trust_noise import LEVELS, judged, noise_of, teacher
 
 from rlaif.engines.protocol import Engine
 from rlaif.evaluate.comparisons import Comparison, Judged
-from rlaif.evaluate.intervals import rate
 from rlaif.filters.critic import fit_critic
+from rlaif.intervals import rate
 from rlaif.sandbox.comparisons import comparisons
 from rlaif.sandbox.weakened import Faults
 
@@ -49,7 +49,8 @@ def _level(
 ) -> list[Row]:
     of_judge = noise_of(level, for_fit, engine)
     of_critic = replace(of_judge, seed=1)
-    curve = fit_critic(*(judged(for_fit, engine, f) for f in (of_judge, of_critic)))
+    margins = ([j.margin for j in judged(for_fit, engine, f)] for f in (of_judge, of_critic))
+    curve = fit_critic([c.better for c in for_fit], *margins)
     clean, labels, reviews = (judged(held_out, engine, f) for f in (None, of_judge, of_critic))
     right = np.array([bool(j.right) for j in labels])
     a = np.array([j.margin or 0.0 for j in labels])

@@ -20,7 +20,7 @@ import numpy as np
 from rlaif.constitution import Constitution
 from rlaif.engines.protocol import Engine, Usage
 from rlaif.evaluate.comparisons import Comparison, Judged, judge_comparisons
-from rlaif.evaluate.intervals import Rate, bootstrap, rate
+from rlaif.intervals import Rate, bootstrap, rate
 from rlaif.label.calibrate import (
     LEAST_ROWS,
     Calibration,

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from rlaif.evaluate.intervals import Rate
 from rlaif.evaluate.scorecard import BINS, Confidence, Scorecard
+from rlaif.intervals import Rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from rlaif.constitution import Constitution, Principle
 from rlaif.engines.protocol import Engine
 from rlaif.errors import RecipeError
@@ -51,22 +53,29 @@ class Critic:
     curve: Curve | None = None
 
 
-def fit_critic(judged: Sequence[Judged], reviewed: Sequence[Judged]) -> Curve:
+def fit_critic(
+    better: Sequence[int | None],
+    judge: Sequence[float | None],
+    critic: Sequence[float | None],
+) -> Curve:
     """The confidence that a label deserves for what the judge and the critic make of it.
 
     Args:
-        judged: labelled comparisons as the judge saw them.
-        reviewed: the same as the critic saw them. Where either has no margin, there is no row.
+        better: of each labelled comparison, the index of the better response; None is a tie, and
+            a label there is wrong.
+        judge, critic: their margins in favour of the first response, in nats. Where the judge has
+            no label or the critic no margin, there is no row.
 
     Raises:
         DataError: too few rows with both.
     """
     rows = [
-        (_evidence(j.margin, r.margin), bool(j.right))
-        for j, r in zip(judged, reviewed, strict=True)
-        if j.margin and r.margin is not None
+        (_evidence(j, c), gold == (0 if j > 0 else 1))
+        for gold, j, c in zip(better, judge, critic, strict=True)
+        if j and c is not None
     ]
-    return fit([list(e) for e, _ in rows] or [[0.0, 0.0]][:0], [ok for _, ok in rows], "platt")
+    evidence = np.reshape([e for e, _ in rows], (len(rows), 2))
+    return fit(evidence, [ok for _, ok in rows], "platt")
 
 
 def _evidence(judge: float, critic: float) -> tuple[float, float]:

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from rlaif.errors import DataError
+from rlaif.intervals import rate
 from rlaif.records import fingerprint, sigmoid
 from rlaif.strict_model import Many, StrictModel, Text
 
@@ -42,6 +43,8 @@ class Curve(StrictModel, error=DataError):
         way: what was fitted.
         slopes: of each number of evidence, per nat; isotonic: nothing.
         intercept: in nats; temperature and isotonic: 0.
+        ceiling: the most that any evidence is worth. Where gold has ties, or is itself wrong now
+            and then, a curve would promise more at its end than the rows there have kept.
         knots: isotonic: (evidence, confidence), rising in both, straight lines between them and
             level outside; else nothing.
         rows: how many labelled rows it was fitted on.
@@ -50,6 +53,7 @@ class Curve(StrictModel, error=DataError):
     way: Way
     slopes: Many[float] = ()
     intercept: float = 0.0
+    ceiling: Annotated[float, Field(gt=0, le=1)] = 1.0
     knots: Many[Annotated[tuple[float, float], Field(strict=False)]] = ()
     rows: Annotated[int, Field(ge=0)]
 
@@ -57,9 +61,9 @@ class Curve(StrictModel, error=DataError):
         """The probability, 0 to 1, that a label with this evidence, in nats, is right."""
         if self.way == "isotonic":
             xs, ys = zip(*self.knots, strict=True)
-            return float(np.interp(evidence[0], xs, ys))
+            return min(self.ceiling, float(np.interp(evidence[0], xs, ys)))
         terms = (slope * x for slope, x in zip(self.slopes, evidence, strict=True))
-        return sigmoid(math.fsum(terms) + self.intercept)
+        return min(self.ceiling, sigmoid(math.fsum(terms) + self.intercept))
 
 
 class Calibration(StrictModel, error=DataError):
@@ -137,9 +141,8 @@ def fit(evidence: ArrayLike, right: ArrayLike, way: Way) -> Curve:
     if x.shape[1] > 1 and way != "platt":
         raise ValueError(f"{way} takes one number of evidence")
     targets = np.where(ok, (ok.sum() + 1) / (ok.sum() + 2), 1 / ((~ok).sum() + 2))
-    if way == "isotonic":
-        return _isotonic(x[:, 0], targets)
-    return _logistic(x, targets, way)
+    curve = _isotonic(x[:, 0], targets) if way == "isotonic" else _logistic(x, targets, way)
+    return _under_a_ceiling(curve, x, ok)
 
 
 def _columns(evidence: ArrayLike) -> Floats:
@@ -159,6 +162,12 @@ def _logistic(x: Floats, targets: Floats, way: Way) -> Curve:
     slopes = tuple(float(s) for s in model.coef_[0] / scale)
     intercept = float(model.intercept_[0]) if way == "platt" else 0.0
     return Curve(way=way, slopes=slopes, intercept=intercept, rows=len(x))
+
+
+def _under_a_ceiling(curve: Curve, x: Floats, ok: NDArray[np.bool_]) -> Curve:
+    """No confidence over what the surest tenth of the rows bears out, by its 95 % interval."""
+    sure = np.argsort([curve.confidence(*row) for row in x], kind="stable")[-len(x) // 10 :]
+    return curve.model_copy(update={"ceiling": rate(ok[sure].tolist()).high})
 
 
 def _isotonic(x: Floats, targets: Floats) -> Curve:

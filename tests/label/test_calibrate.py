@@ -52,6 +52,14 @@ def test_a_judge_that_was_never_wrong_on_few_rows_is_not_certain():
         assert fit(x, np.ones(60, bool), way).confidence(5.0) < 0.9999
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_no_evidence_is_worth_more_than_the_surest_rows_have_kept(way):
+    """One comparison in ten is a tie in gold: no label is right there, however sure the judge."""
+    x = np.linspace(0.1, 12, 3000)
+    right = np.arange(3000) % 10 != 0
+    assert fit(x, right, way).confidence(50.0) < 0.95
+
+
 def test_several_numbers_of_evidence_are_weighed():
     rng = np.random.default_rng(0)
     x = rng.normal(0, 2, (5000, 2))

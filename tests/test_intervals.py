@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlaif.evaluate.intervals import bootstrap, rate
+from rlaif.intervals import bootstrap, rate
 
 
 def test_wilsons_interval_is_the_textbooks():

@@ -1,0 +1,142 @@
+"""The critic made durable: what it makes of the picks and pairs, shard by shard.
+
+    picked/sft, picked/pairs → critic → sft, pairs
+
+RUN/data/picked/ keeps what was picked; RUN/kept_aside/ says what the critic dropped and why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from rlaif.constitution import Constitution, Principle
+from rlaif.engines.protocol import Engine
+from rlaif.errors import DataError
+from rlaif.evaluate.comparisons import judge_comparisons
+from rlaif.filters.critic import Critic, fit_critic, review_pairs, review_picks
+from rlaif.journal import Stage, run_stage
+from rlaif.judge_check import Checked
+from rlaif.label.calibrate import Curve
+from rlaif.label.method import Method
+from rlaif.label.rows import Row
+from rlaif.label.templates import load_template
+from rlaif.recipe import Critic as Settings
+from rlaif.recipe import Recipe
+from rlaif.records import Drop, fingerprint
+from rlaif.run_folder import RunFolder
+from rlaif.stages import Progress, silent
+
+_Review = Callable[[Sequence[Row]], tuple[list[Row], list[Drop]]]
+
+
+def store_reviews(
+    run: RunFolder,
+    recipe: Recipe,
+    constitution: Constitution,
+    picks: dict[str, Stage],
+    engine: Engine,
+    checked: Checked,
+    progress: Progress = silent,
+) -> dict[str, Stage]:
+    """What of the picks and pairs the critic is sure of.
+
+    Args:
+        run: the run folder; the caller holds its lock.
+        recipe: with a `critic` section.
+        constitution: the one that the labels were made by.
+        picks: the stages "sft" and "pairs" as they were picked.
+        engine: the critic.
+        checked: the judge's margins on the gate's comparisons; the critic is calibrated on them.
+        progress: is told of each finished shard.
+
+    Returns:
+        The stages "sft" and "pairs" that are trained on, by these names.
+
+    Raises:
+        DataError: too few comparisons to calibrate the critic on.
+    """
+    settings = recipe.critic
+    assert settings is not None
+    critic = _critic(run, recipe, settings, constitution, engine, checked)
+    wanted = {
+        "critic": critic.method.fingerprint(engine.identity),
+        "constitution": constitution.fingerprint,
+        "checks": [check.fingerprint for check in critic.checks],
+        "clip": critic.clip,
+        "curve": fingerprint(critic.curve.model_dump(mode="json")) if critic.curve else "",
+        "min_confidence": settings.min_confidence,
+    }
+    made = {name: Stage(run, name, stage.schema) for name, stage in picks.items()}
+    of_pairs = partial(review_pairs, critic=critic, min_confidence=settings.min_confidence)
+    for name, review in (("sft", partial(review_picks, critic=critic)), ("pairs", of_pairs)):
+        picked, stage = picks[name], made[name]
+        shards = picked.shards()
+
+        def make(
+            shard: int, picked: Stage = picked, stage: Stage = stage, review: _Review = review,
+            count: int = len(shards),
+        ) -> tuple[pa.Table, list[Drop]]:  # fmt: skip
+            rows, drops = review(picked.read(shard).to_pylist())
+            progress(f"critic: {stage.name}", shard + 1, count)
+            return pa.Table.from_pylist(rows, schema=stage.schema), drops
+
+        run_stage(stage, [(s, wanted | {"picked": picked.digest(s)}) for s in shards], make)
+    return made
+
+
+def _critic(
+    run: RunFolder,
+    recipe: Recipe,
+    settings: Settings,
+    constitution: Constitution,
+    engine: Engine,
+    checked: Checked,
+) -> Critic:
+    folder = recipe.judge.templates
+    method = Method(settings.mode, load_template(settings.mode, folder), recipe.judge.min_coverage)
+    alone = Method("pointwise", load_template("pointwise", folder), recipe.judge.min_coverage)
+    curve = _curve(run, recipe, constitution, engine, method, checked)
+    checks = _checks(settings)
+    return Critic(engine, method, alone, constitution, checks, recipe.judge.clip, curve)
+
+
+def _checks(settings: Settings) -> tuple[Principle, ...]:
+    return () if settings.checks is None else Constitution.load(settings.checks).principles
+
+
+def _curve(
+    run: RunFolder,
+    recipe: Recipe,
+    constitution: Constitution,
+    engine: Engine,
+    method: Method,
+    checked: Checked,
+) -> Curve:
+    """The critic's curve, fitted once for this judge and this critic."""
+    key = fingerprint(
+        [
+            method.fingerprint(engine.identity), constitution.fingerprint, recipe.judge.clip,
+            [c.group for c in checked.comparisons], list(checked.margins),
+        ]
+    )  # fmt: skip
+    file = run.root / "judge" / "critic.json"
+    try:
+        stored = json.loads(file.read_text("utf-8"))
+        if stored["key"] == key:
+            return Curve(**stored["curve"])
+    except (OSError, ValueError, KeyError, ValidationError, DataError):
+        pass  # it can be fitted again
+    seen = judge_comparisons(
+        checked.comparisons, engine, constitution, method,
+        clip=recipe.judge.clip, min_decided=recipe.pick.min_decided,
+    )  # fmt: skip
+    better = [c.better for c in checked.comparisons]
+    curve = fit_critic(better, checked.margins, [j.margin for j in seen])
+    found = {"key": key, "curve": curve.model_dump(mode="json")}
+    run.write_text(file, json.dumps(found, indent=2) + "\n")
+    return curve

@@ -1,0 +1,89 @@
+"""A run with a critic: what it is sure of is trained on, and what was picked is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rlaif import pipeline, strict_yaml
+from rlaif.engines.scripted import Masses, ScriptedEngine
+from rlaif.errors import RecipeError
+from rlaif.journal import Stage
+from rlaif.label.rows import pair_schema
+from rlaif.recipe import Recipe
+from rlaif.records import Chat
+from rlaif.run_folder import RunFolder
+from tests.evaluate.test_scorecard import by_size, noise, probabilities
+from tests.label.scripted_judges import data_of
+from tests.test_judge_check import Run
+from tests.test_pipeline import tree
+
+
+def sees(chat: Chat, labels: object) -> Masses:
+    """Another opinion: right more often than the judge, and its mistakes are others."""
+    text = data_of(chat)[-2]
+    return probabilities(4 * by_size(text) + 2 * noise(text, "critic"))
+
+
+class WithCritic(Run):
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(folder, monkeypatch)
+        self.critic = ScriptedEngine(score=sees, name="critic")
+
+    def load(self, spec: object, state: Path) -> ScriptedEngine:
+        return self.critic if getattr(spec, "model", "") == "critic" else super().load(spec, state)
+
+    def recipe(self, **critic: object) -> Recipe:
+        self.write()
+        data = strict_yaml.read(self.folder / "recipe.yaml", RecipeError).data
+        assert isinstance(data, dict)
+        data["critic"] = {"model": {"model": "critic"}, **critic}
+        (self.folder / "recipe.yaml").write_text(strict_yaml.dump(data))
+        return Recipe.load(self.folder / "recipe.yaml")
+
+    def stage(self, name: str) -> Stage:
+        return Stage(RunFolder(self.folder / "run"), name, pair_schema(False))
+
+    def stored(self, name: str) -> list[dict[str, object]]:
+        stage = self.stage(name)
+        return [row for shard in stage.shards() for row in stage.read(shard).to_pylist()]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WithCritic:
+    return WithCritic(tmp_path, monkeypatch)
+
+
+def test_what_passes_is_trained_on_and_what_was_picked_is_kept(run: WithCritic) -> None:
+    counts = pipeline.label(run.recipe(min_confidence=0.9))
+    picked, kept = run.stored("picked/pairs"), run.stored("pairs")
+    assert 0 < len(kept) <= len(picked)
+    assert counts.pairs == len(kept)
+    assert all(row["chosen_probability"] >= 0.9 for row in kept)
+    dropped = sum(len(run.stage("pairs").drops(s)) for s in run.stage("pairs").shards())
+    assert dropped == len(picked) - len(kept)
+
+
+def test_nothing_passes_a_critic_that_is_never_sure_enough(run: WithCritic) -> None:
+    counts = pipeline.label(run.recipe(min_confidence=1.0))
+    assert counts.pairs == 0 and run.stored("picked/pairs")
+    assert any("critic's confidence" in reason for reason in counts.dropped["pairs"])
+
+
+def test_a_finished_review_asks_no_model_again(run: WithCritic) -> None:
+    pipeline.label(run.recipe())
+    before, asked = tree(run.folder / "run"), len(run.critic.calls)
+    pipeline.label(run.recipe())
+    assert len(run.critic.calls) == asked
+    assert tree(run.folder / "run") == before
+
+
+def test_a_critic_without_labelled_comparisons_is_refused(run: WithCritic) -> None:
+    run.recipe()
+    data = strict_yaml.read(run.folder / "recipe.yaml", RecipeError).data
+    assert isinstance(data, dict)
+    del data["gate"]
+    (run.folder / "recipe.yaml").write_text(strict_yaml.dump(data))
+    with pytest.raises(RecipeError, match="critic: a critic's confidence means nothing"):
+        Recipe.load(run.folder / "recipe.yaml")
