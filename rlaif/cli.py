@@ -132,6 +132,63 @@ def check(
     raise typer.Exit(1 if wrong else 0)
 
 
+ConstitutionFile = Annotated[Path, typer.Argument(help="a constitution's YAML file")]
+
+
+@constitution_app.command("test")
+def try_constitution(
+    file: ConstitutionFile,
+    teacher: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="a folder, or a name on the hub")
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="a recipe, for its teacher and its way of asking")
+    ] = None,
+    mode: Annotated[
+        str, typer.Option(help="pointwise, pairwise or rating; with --teacher")
+    ] = "pointwise",
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="least share right of each principle's examples")
+    ] = 0.8,
+    clear: Annotated[
+        float, typer.Option(min=0, help="nats by which a better response clearly loses")
+    ] = 2.0,
+) -> None:
+    """Put each principle's examples to a teacher; exit status 1 if it gets too few of one right."""
+    from rich.console import Console
+
+    from rlaif.constitution import Constitution
+    from rlaif.evaluate.constitution_test import print_test
+    from rlaif.try_examples import judge_with, try_examples
+
+    judge = judge_with(teacher, recipe, mode)
+    tested, pulls = try_examples(Constitution.load(file), *judge, clear)
+    print_test(tested, pulls, threshold, Console())
+    raise typer.Exit(0 if all(t.passes(threshold) for t in tested) else 1)
+
+
+@constitution_app.command()
+def diff(
+    old: ConstitutionFile,
+    new: ConstitutionFile,
+    run: Annotated[Path, typer.Option(metavar="RUN", help="the folder of a labelled run")],
+    examples: Annotated[int, typer.Option(min=0, help="show so many changed labels")] = 5,
+) -> None:
+    """What an edit does to a run's labels, before anything is trained; judges only what changed."""
+    from rich.console import Console
+
+    from rlaif.constitution import Constitution
+    from rlaif.evaluate.constitution_diff import edits
+    from rlaif.evaluate.constitution_diff_report import print_diff
+    from rlaif.progress import progress_bars
+    from rlaif.run_diff import diff_run
+
+    before, after = Constitution.load(old), Constitution.load(new)
+    with progress_bars() as progress:
+        found, judged = diff_run(run, before, after, examples, progress)
+    print_diff(found, edits(before, after), judged, Console())
+
+
 def _say(text: str) -> None:
     typer.echo(text)
 

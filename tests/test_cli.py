@@ -17,7 +17,17 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("arguments", [(), ("quickstart",), ("label",), ("constitution", "check")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("quickstart",),
+        ("label",),
+        ("constitution", "check"),
+        ("constitution", "test"),
+        ("constitution", "diff"),
+    ],
+)
 def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     code = (
         "import sys\n"

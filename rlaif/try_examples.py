@@ -1,0 +1,52 @@
+"""A constitution's examples, put to a model that is loaded for it: `rlaif constitution test`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import cast, get_args
+
+from rlaif.constitution import Constitution
+from rlaif.engines.load import load_engine
+from rlaif.errors import ConstitutionError, RecipeError
+from rlaif.evaluate.constitution_test import CLEAR, ExampleScore, Pull, judge_examples
+from rlaif.label.method import Method, Mode
+from rlaif.recipe import Judge, Model, Recipe
+
+
+def judge_with(teacher: str | None, recipe: Path | None, mode: str) -> tuple[Model, Judge]:
+    """The teacher and its way of asking: a recipe's, or a model's by its name alone.
+
+    Raises:
+        RecipeError: neither or both are given, no such mode, or a recipe that cannot be used.
+    """
+    if recipe is not None and teacher is None:
+        loaded = Recipe.load(recipe)
+        return loaded.teacher, loaded.judge
+    if teacher is None or recipe is not None:
+        found = "neither" if teacher is None else "both"
+        mend = "give exactly one of them"
+        raise RecipeError("needs --teacher or --recipe", value=found, mend=mend)
+    if mode not in get_args(Mode):
+        mend = f"use one of {', '.join(get_args(Mode))}"
+        raise RecipeError("no such mode", key="--mode", value=mode, mend=mend)
+    return Model(model=teacher), Judge(mode=cast(Mode, mode))
+
+
+def try_examples(
+    constitution: Constitution, teacher: Model, settings: Judge, clear: float = CLEAR
+) -> tuple[list[ExampleScore], list[Pull]]:
+    """As `judge_examples`, with the model loaded and given back.
+
+    Raises:
+        ConstitutionError: there are no examples.
+        RlaifError: the model or a template cannot be used.
+    """
+    if not any(p.examples for p in constitution.principles):
+        raise ConstitutionError(
+            f"{constitution.name} has no examples to test a teacher on",
+            mend="write two or three for each principle: prompt, better, worse",
+        )
+    with closing(load_engine(teacher)) as engine:
+        method = Method.load(settings)
+        return judge_examples(constitution, engine, method, clip=settings.clip, clear=clear)
