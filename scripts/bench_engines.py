@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import bench_work
 import typer
-from bench_ways import Job, Ways, has_vllm, median
+from bench_ways import HERE, Job, Ways, has_vllm, median
 from rich.console import Console
 from rich.table import Table
 
@@ -118,6 +120,23 @@ def memory(model: Path) -> list[Row]:
     return [row(name, "<=", 1.2, peaks[-1] / peaks[0])]
 
 
+def durable(sizes: Sequence[int] = (256, 10_000, 100_000)) -> list[Row]:
+    """Peak memory of the durable stages over the number of records, without a model in the way."""
+    done = [_records(size) for size in sizes]
+    peaks, held = [round(d["peak_rss_mib"]) for d in done], round(done[-1]["records_mib"])
+    counts = ", ".join(f"{size:,}" for size in sizes)
+    name = f"peak memory of {counts} records ({peaks} MiB; all are {held} MiB): last ÷ first"
+    return [row(name, "<=", 1.3, done[-1]["peak_rss_mib"] / done[0]["peak_rss_mib"])]
+
+
+def _records(count: int) -> Job:
+    """What bench_records.py says, in a process of its own: a peak does not go down again."""
+    command = [sys.executable, str(HERE / "bench_records.py"), str(count)]
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    measured: Job = json.loads(said)
+    return measured
+
+
 def main(
     model: Annotated[Path | None, typer.Option(help="a model folder")] = None,
     shape: Annotated[str, typer.Option(help=", ".join(bench_work.SHAPES))] = "3m",
@@ -138,6 +157,7 @@ def main(
             rows += whole(ways, prompts, rounds)
         ways.end()
         rows += memory(folder)
+        rows += durable()
     show(rows, Console(width=120))
     if json_file is not None:
         json_file.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
