@@ -4,7 +4,7 @@
 
 New verdicts are stored beside the run's own, so that asking again, or taking the edit over, costs
 nothing. Picks and pairs are made in memory; those of the run stay as they are. So do its responses,
-revisions among them.
+revisions among them. What a critic would take out of the picks is not looked at.
 """
 
 from __future__ import annotations
