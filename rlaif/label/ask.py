@@ -125,7 +125,8 @@ def _read(score: LabelScore, rationale: str | None, method: Method) -> Answer:
         return Answer(None, reason="probabilities are not numbers", rationale=rationale)
     coverage = score.coverage
     if coverage < method.min_coverage or coverage == 0:
-        reason = f"little coverage: {coverage:.2f} of the mass on the labels"
+        # The same words for all, so that they can be counted; the answer has the coverage.
+        reason = f"little coverage: under {method.min_coverage:g} of the mass on the labels"
         return Answer(None, coverage, reason, rationale)
     return Answer(log_odds(score.logprobs, method.mode), coverage, None, rationale)
 

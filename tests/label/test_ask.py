@@ -64,7 +64,7 @@ def test_a_sure_judge_has_finite_log_odds(mode: str) -> None:
 def test_little_coverage_is_an_abstention() -> None:
     found = answer([0.1, 0.02])
     assert found == Answer(
-        None, pytest.approx(0.12), "little coverage: 0.12 of the mass on the labels"
+        None, pytest.approx(0.12), "little coverage: under 0.5 of the mass on the labels"
     )
     assert answer([0.1, 0.02], make_method(min_coverage=0.1)).log_odds is not None
 
