@@ -118,9 +118,11 @@ def finishing_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
     hard = rng.random() < 0.25
     prompt = lessons.pretraining_prompt(rng, ("fact", "sum") if hard else prompts.KINDS)
     form = rng.random()
-    if form < 0.30:
+    if form < 0.28:
         return lessons.reasoned(prompt, rng)
-    return lessons.reasoned_pair(prompt, rng) if form < 0.60 else lessons.spoken(prompt, rng)
+    if form < 0.55:
+        return lessons.reasoned_pair(prompt, rng)
+    return lessons.tied(prompt, 8, rng) if form < 0.68 else lessons.spoken(prompt, rng)
 
 
 def student_lesson(rng: random.Random, progress: float) -> lessons.Lesson:

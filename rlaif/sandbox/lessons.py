@@ -191,6 +191,25 @@ def pairwise(prompt: str, n: int, rng: random.Random, course: Course = WHOLE) ->
     return Lesson(lesson, prompt, (pair[0], pair[1]), (found[0], found[1]), rules)
 
 
+def tied(prompt: str, n: int, rng: random.Random) -> Lesson:
+    """Two answers, and a coin's A or B for each of `n` principles under which neither is better.
+
+    Most of what a constitution says does not apply to a prompt, or is kept by both answers: a judge
+    that has never been asked there says something else than A or B.
+    """
+    pair = [judged_answer(prompt, rng) for _ in range(2)]
+    found = [traits(prompt, response) or {} for response in pair]
+    level = [a for a in ATTRIBUTES if found[0].get(a) == found[1].get(a)]
+    rules = _principles([Wish(rng.choice(level), rng.random() < 0.5) for _ in range(n)], rng)
+    lesson: Asked = []
+    for text, _ in rules:
+        asked = _question(
+            "pairwise", prompt=prompt, response_a=pair[0], response_b=pair[1], principle=text
+        )
+        lesson.append((asked, rng.choice("AB")))
+    return Lesson(lesson, prompt, (pair[0], pair[1]), (found[0], found[1]), rules)
+
+
 def _first_is_better(wish: Wish, found: list[dict[str, bool]], rng: random.Random) -> bool:
     a, b = (forms.verdict(wish, f) for f in found)
     return rng.random() < 0.5 if a == b else a
