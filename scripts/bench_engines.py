@@ -2,38 +2,30 @@
 
     python scripts/bench_engines.py [--model FOLDER | --shape 3m] [--prompts 512] [--json FILE]
 
-Prints a table (name, wanted, measured, holds). Rows that need vLLM or a GPU are left out where
-there is none. bench_work.py says what the work is, bench_way.py what each way does.
+Prints a table (name, wanted, measured, holds). Rows that need vLLM, distilabel or a GPU are left
+out where there is none. bench_work.py says what the work is, bench_way.py what each way does.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import bench_work
 import typer
-from bench_ways import HERE, Job, Ways, has_vllm, median
+from bench_rows import Row, row, show, write
+from bench_ways import HERE, Job, Ways, has_distilabel, has_vllm, median
 from rich.console import Console
-from rich.table import Table
 
-Row = dict[str, Any]
 _PASS_TOKENS = 4096
 _NAIVE_SHARE = 32
 _MAX_TOKENS = 64
-
-
-def row(name: str, how: str, wanted: float, measured: float) -> Row:
-    """A row of the table: `how` is <= or >=."""
-    holds = measured <= wanted if how == "<=" else measured >= wanted
-    print(f"  {name}: {measured:.3f}", file=sys.stderr, flush=True)
-    return {"name": name, "wanted": f"{how} {wanted:g}", "measured": measured, "holds": holds}
+_DISTILABEL_PROMPTS = 128
 
 
 def judging(ways: Ways, prompts: int, rounds: int) -> list[Row]:
@@ -108,6 +100,35 @@ def whole(ways: Ways, prompts: int, rounds: int) -> list[Row]:
     return [row("whole work ÷ a plain vLLM script", ">=", 1.1, ratio)]
 
 
+def distilabel(ways: Ways, prompts: int, rounds: int) -> list[Row]:
+    """The same against distilabel's pipeline on a vLLM server; no row where it is not installed."""
+    if not has_distilabel():
+        needs = "scripts/install-vllm and scripts/install-distilabel"
+        print(f"  no row of distilabel, which needs {needs}", file=sys.stderr, flush=True)
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder) / "work.json"
+        work.write_text(json.dumps(_plain_work(prompts)))
+        theirs = {"work": str(work), "file": f"{folder}/pairs.jsonl", "prompts": prompts}
+        jobs: dict[str, Job] = {
+            "ours": {"way": "packed whole", "prompts": prompts},
+            "distilabel": {"way": "distilabel", **theirs},
+        }
+        found = ways.turns(jobs, rounds)
+    ratio = median(found["distilabel"]) / median(found["ours"])
+    return [row(f"whole work of {prompts} prompts ÷ distilabel 1.5.3", ">=", 2.4, ratio)]
+
+
+def _plain_work(prompts: int) -> Job:
+    """The work as what does not import this package can read it."""
+    return {
+        "prompts": [record.prompt[0].text for record in bench_work.prompts(prompts)],
+        "principles": [p.text for p in bench_work.constitution().principles],
+        "responses": bench_work.RESPONSES,
+        "response_tokens": bench_work.RESPONSE_TOKENS,
+    }
+
+
 def memory(model: Path) -> list[Row]:
     """Peak memory of labelling 16 times the records, over that of one shard of them."""
     peaks = []
@@ -155,21 +176,14 @@ def main(
             rows += vllm(ways, prompts, rounds)
             ways.end("vllm")
             rows += whole(ways, prompts, rounds)
+            ways.end("vllm-raw")
+        rows += distilabel(ways, min(prompts, _DISTILABEL_PROMPTS), rounds)
         ways.end()
         rows += memory(folder)
         rows += durable()
     show(rows, Console(width=120))
     if json_file is not None:
-        json_file.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
-
-
-def show(rows: list[Row], console: Console) -> None:
-    """The rows as a table."""
-    table = Table("name", "wanted", "measured", "holds")
-    for r in rows:
-        measured = "–" if math.isnan(r["measured"]) else f"{r['measured']:.3f}"
-        table.add_row(r["name"], r["wanted"], measured, "yes" if r["holds"] else "NO")
-    console.print(table)
+        write(rows, json_file)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 VLLM_PYTHON = HERE.parent / ".venv-vllm" / "bin" / "python"
+DISTILABEL_PYTHON = HERE.parent / ".venv-distilabel" / "bin" / "python"
 Job = dict[str, Any]
 
 
@@ -68,7 +69,7 @@ class Ways:
         key = _key(way)
         if key not in self._processes:
             self._processes[key] = subprocess.Popen(
-                [_python(key), str(HERE / "bench_way.py"), str(self.model)],
+                [*_command(key), str(self.model)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=None if os.environ.get("BENCH_LOUD") else subprocess.DEVNULL,
@@ -83,8 +84,11 @@ def _key(way: str) -> str:
     return {"dense": "naive", "generate": "naive", "expected": "naive"}.get(way, way.split()[0])
 
 
-def _python(key: str) -> str:
-    return str(VLLM_PYTHON) if key == "vllm-raw" and VLLM_PYTHON.exists() else sys.executable
+def _command(key: str) -> list[str]:
+    if key == "distilabel":
+        return [str(DISTILABEL_PYTHON), str(HERE / "bench_distilabel.py")]
+    python = str(VLLM_PYTHON) if key == "vllm-raw" and VLLM_PYTHON.exists() else sys.executable
+    return [python, str(HERE / "bench_way.py")]
 
 
 def _environment() -> dict[str, str]:
@@ -111,3 +115,8 @@ def has_vllm() -> bool:
     from importlib.util import find_spec
 
     return VLLM_PYTHON.exists() or find_spec("vllm") is not None
+
+
+def has_distilabel() -> bool:
+    """Whether distilabel can be run, and vLLM's server for it."""
+    return DISTILABEL_PYTHON.exists() and VLLM_PYTHON.exists()
