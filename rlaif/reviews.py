@@ -8,7 +8,6 @@ RUN/data/picked/ keeps what was picked; RUN/kept_aside/ says what the critic dro
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from functools import partial
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ from rlaif.constitution import Constitution, Principle
 from rlaif.engines.protocol import Engine
 from rlaif.errors import DataError
 from rlaif.evaluate.comparisons import judge_comparisons
+from rlaif.evaluate.scorecard import data_fingerprint
 from rlaif.filters.critic import Critic, fit_critic, review_pairs, review_picks
 from rlaif.journal import Stage, run_stage
 from rlaif.judge_check import Checked
@@ -29,15 +29,15 @@ from rlaif.recipe import Critic as Settings
 from rlaif.recipe import Recipe
 from rlaif.records import Drop, fingerprint
 from rlaif.run_folder import RunFolder
-from rlaif.stages import Progress, silent
-
-_Review = Callable[[Sequence[Row]], tuple[list[Row], list[Drop]]]
+from rlaif.stages import Progress, engine_notes, silent
+from rlaif.tables import records_from_table
 
 
 def store_reviews(
     run: RunFolder,
     recipe: Recipe,
     constitution: Constitution,
+    samples: Stage,
     picks: dict[str, Stage],
     engine: Engine,
     checked: Checked,
@@ -49,6 +49,7 @@ def store_reviews(
         run: the run folder; the caller holds its lock.
         recipe: with a `critic` section.
         constitution: the one that the labels were made by.
+        samples: what was judged: a pick is reviewed beside the record's other responses.
         picks: the stages "sft" and "pairs" as they were picked.
         engine: the critic.
         checked: the judge's margins on the gate's comparisons; the critic is calibrated on them.
@@ -65,28 +66,44 @@ def store_reviews(
     critic = _critic(run, recipe, settings, constitution, engine, checked)
     wanted = {
         "critic": critic.method.fingerprint(engine.identity),
+        "check_method": critic.check_method.fingerprint(engine.identity),
         "constitution": constitution.fingerprint,
-        "checks": [check.fingerprint for check in critic.checks],
+        "checks": [[check.id, check.fingerprint] for check in critic.checks],
         "clip": critic.clip,
+        "min_decided": critic.min_decided,
         "curve": fingerprint(critic.curve.model_dump(mode="json")) if critic.curve else "",
         "min_confidence": settings.min_confidence,
     }
     made = {name: Stage(run, name, stage.schema) for name, stage in picks.items()}
-    of_pairs = partial(review_pairs, critic=critic, min_confidence=settings.min_confidence)
-    for name, review in (("sft", partial(review_picks, critic=critic)), ("pairs", of_pairs)):
-        picked, stage = picks[name], made[name]
-        shards = picked.shards()
+
+    def review(name: str, shard: int) -> tuple[list[Row], list[Drop]]:
+        rows = picks[name].read(shard).to_pylist()
+        if name == "pairs":
+            return review_pairs(rows, critic, settings.min_confidence)
+        records = records_from_table(samples.read(shard))
+        return review_picks(rows, records, critic, settings.min_confidence)
+
+    for name, stage in made.items():
+        shards = picks[name].shards()
 
         def make(
-            shard: int, picked: Stage = picked, stage: Stage = stage, review: _Review = review,
-            count: int = len(shards),
-        ) -> tuple[pa.Table, list[Drop]]:  # fmt: skip
-            rows, drops = review(picked.read(shard).to_pylist())
-            progress(f"critic: {stage.name}", shard + 1, count)
+            shard: int, name: str = name, stage: Stage = stage, count: int = len(shards)
+        ) -> tuple[pa.Table, list[Drop]]:
+            rows, drops = review(name, shard)
+            progress(f"critic: {name}", shard + 1, count)
             return pa.Table.from_pylist(rows, schema=stage.schema), drops
 
-        run_stage(stage, [(s, wanted | {"picked": picked.digest(s)}) for s in shards], make)
+        depends = [wanted | _seen(name, shard, samples, picks) for shard in shards]
+        run_stage(
+            stage, list(zip(shards, depends, strict=True)), make, partial(engine_notes, engine)
+        )
     return made
+
+
+def _seen(name: str, shard: int, samples: Stage, picks: dict[str, Stage]) -> dict[str, str]:
+    """What of the run a review has read: of a pick, all that its prompt was answered with."""
+    picked = {"picked": picks[name].digest(shard)}
+    return picked if name == "pairs" else picked | {"samples": samples.digest(shard)}
 
 
 def _critic(
@@ -102,7 +119,10 @@ def _critic(
     alone = Method("pointwise", load_template("pointwise", folder), recipe.judge.min_coverage)
     curve = _curve(run, recipe, constitution, engine, method, checked)
     checks = _checks(settings)
-    return Critic(engine, method, alone, constitution, checks, recipe.judge.clip, curve)
+    return Critic(
+        engine, method, alone, constitution, checks,
+        recipe.judge.clip, recipe.pick.min_decided, curve,
+    )  # fmt: skip
 
 
 def _checks(settings: Settings) -> tuple[Principle, ...]:
@@ -121,7 +141,7 @@ def _curve(
     key = fingerprint(
         [
             method.fingerprint(engine.identity), constitution.fingerprint, recipe.judge.clip,
-            [c.group for c in checked.comparisons], list(checked.margins),
+            recipe.pick.min_decided, data_fingerprint(checked.comparisons), list(checked.margins),
         ]
     )  # fmt: skip
     file = run.root / "judge" / "critic.json"

@@ -87,7 +87,7 @@ def store_samples(
     settings = _settings(sampling)
     wanted = {"engine": dict(engine.identity), "sampling": settings, "seed": seed}
     jobs = [(i, wanted | {"prompts": prompts.digest(i)}) for i in range(count)]
-    run_stage(stage, jobs, make, partial(_notes, engine))
+    run_stage(stage, jobs, make, partial(engine_notes, engine))
     return stage
 
 
@@ -124,7 +124,7 @@ def store_revisions(
         "seed": seed,
     }
     jobs = [(i, wanted | {"samples": samples.digest(i)}) for i in range(count)]
-    run_stage(stage, jobs, make, partial(_notes, engine))
+    run_stage(stage, jobs, make, partial(engine_notes, engine))
     return stage
 
 
@@ -132,7 +132,7 @@ def _settings(sampling: Sampling) -> dict[str, object]:
     return asdict(sampling) | {"stop": list(sampling.stop)}
 
 
-def _notes(engine: Engine) -> dict[str, int]:
+def engine_notes(engine: Engine) -> dict[str, int]:
     """In a manifest: that batches had to be made smaller, so that another try may differ."""
     return {"halvings": engine.usage.halvings} if engine.usage.halvings else {}
 
@@ -192,7 +192,9 @@ def store_verdicts(
         for principle in missing:
             key = principle.fingerprint
             rows = [(r.id, v) for r in judged for v in r.verdicts if v.principle == key]
-            stages[key].write(shard, depends[key], verdicts_to_table(rows), notes=_notes(engine))
+            stages[key].write(
+                shard, depends[key], verdicts_to_table(rows), notes=engine_notes(engine)
+            )
             asked.add(key)
         progress(name, shard + 1, len(shard_numbers))
     for stage in stages.values():

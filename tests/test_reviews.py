@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+import rlaif
 from rlaif import pipeline, strict_yaml
+from rlaif.constitution import Constitution, Principle
 from rlaif.engines.scripted import Masses, ScriptedEngine
 from rlaif.errors import RecipeError
 from rlaif.journal import Stage
@@ -15,15 +18,14 @@ from rlaif.recipe import Recipe
 from rlaif.records import Chat
 from rlaif.run_folder import RunFolder
 from tests.evaluate.test_scorecard import by_size, noise, probabilities
-from tests.label.scripted_judges import data_of
-from tests.test_judge_check import Run
+from tests.test_judge_check import Run, seen
 from tests.test_pipeline import tree
 
 
 def sees(chat: Chat, labels: object) -> Masses:
     """Another opinion: right more often than the judge, and its mistakes are others."""
-    text = data_of(chat)[-2]
-    return probabilities(4 * by_size(text) + 2 * noise(text, "critic"))
+    leans = [4 * by_size(text) + 2 * noise(text, "critic") for text in seen(chat)]
+    return probabilities(leans[0] - (leans[1] if len(leans) > 1 else 0.0))
 
 
 class WithCritic(Run):
@@ -34,11 +36,12 @@ class WithCritic(Run):
     def load(self, spec: object, state: Path) -> ScriptedEngine:
         return self.critic if getattr(spec, "model", "") == "critic" else super().load(spec, state)
 
-    def recipe(self, **critic: object) -> Recipe:
-        self.write()
+    def recipe(self, mode: str = "pointwise", templates: object = None, **critic: object) -> Recipe:
+        self.write(mode)
         data = strict_yaml.read(self.folder / "recipe.yaml", RecipeError).data
         assert isinstance(data, dict)
-        data["critic"] = {"model": {"model": "critic"}, **critic}
+        data["critic"] = {"model": {"model": "critic"}, "mode": mode, **critic}
+        data["judge"]["templates"] = templates
         (self.folder / "recipe.yaml").write_text(strict_yaml.dump(data))
         return Recipe.load(self.folder / "recipe.yaml")
 
@@ -77,6 +80,44 @@ def test_a_finished_review_asks_no_model_again(run: WithCritic) -> None:
     pipeline.label(run.recipe())
     assert len(run.critic.calls) == asked
     assert tree(run.folder / "run") == before
+
+
+def test_picks_too_are_held_to_the_confidence(run: WithCritic) -> None:
+    counts = pipeline.label(run.recipe(min_confidence=1.0))
+    assert counts.picks == 0
+    assert any("critic's confidence" in reason for reason in counts.dropped["sft"])
+
+
+def test_a_corrected_gold_label_calibrates_the_critic_anew(run: WithCritic) -> None:
+    file = run.folder / "run" / "judge" / "critic.json"
+    recipe = run.recipe()
+    pipeline.label(recipe)
+    before = json.loads(file.read_text())["curve"]
+    lines = [json.loads(line) for line in (run.folder / "gate.jsonl").read_text().splitlines()]
+    for line in lines[:20]:
+        line["better"] = None
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (run.folder / "gate.jsonl").write_text(text)
+    pipeline.label(recipe)
+    after = json.loads(file.read_text())["curve"]
+    assert after != before
+
+
+def test_checks_asked_in_other_words_are_asked_again(run: WithCritic) -> None:
+    rules = Constitution(name="checks", principles=(Principle(id="true", text="Be true."),))
+    rules.save(run.folder / "checks.yaml")
+    shipped = Path(rlaif.__file__).parent / "templates" / "pointwise.txt"
+    folder = run.folder / "templates"
+    folder.mkdir()
+    asked, critic = [], {"checks": "checks.yaml"}
+    for words in ("", "Think. ", "Think. "):
+        (folder / "pointwise.txt").write_text(words + shipped.read_text())
+        before = [len(e.calls) for e in (run.teacher, run.critic)]
+        pipeline.label(run.recipe("pairwise", templates="templates", **critic))
+        after = [len(e.calls) for e in (run.teacher, run.critic)]
+        grew = [a > b for a, b in zip(after, before, strict=True)]
+        asked.append(grew)
+    assert asked == [[True, True], [False, True], [False, False]]
 
 
 def test_a_critic_without_labelled_comparisons_is_refused(run: WithCritic) -> None:

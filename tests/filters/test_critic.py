@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import numpy as np
 import pytest
 
+from rlaif.constitution import Principle
 from rlaif.engines.scripted import Masses
 from rlaif.errors import DataError, RecipeError
 from rlaif.filters.critic import Critic, fit_critic, review_pairs, review_picks
 from rlaif.label.calibrate import Curve
 from rlaif.label.rows import Row, pair_row, sft_row
+from rlaif.records import Record
 from tests.label.scripted_judges import (
     make_constitution,
     make_method,
@@ -34,9 +37,10 @@ def pair(chosen: str = "good", rejected: str = "bad", margin: float = 2.0) -> Ro
     return pair_row(make_record(chosen, rejected), 0, 1, margin, 0.0)
 
 
-def critic(say, *, checks=(), curve: Curve | None = CURVE) -> Critic:
+def critic(say, **changes: Any) -> Critic:
     one = make_method("pointwise")
-    return Critic(pointwise_judge(say), one, one, CONSTITUTION, checks, 0.001, curve)
+    settings = {"constitution": CONSTITUTION, "clip": 0.001, "curve": CURVE, **changes}
+    return Critic(pointwise_judge(say), one, one, **settings)
 
 
 def by_word(response: str, principle: str) -> Masses:
@@ -70,7 +74,7 @@ def test_without_calibration_nothing_passes_and_the_mend_is_told() -> None:
         review_pairs([pair()], critic(by_word, curve=None), 0.95)
 
 
-def test_a_check_that_the_chosen_response_breaks_drops_a_sure_label() -> None:
+def test_the_chosen_response_must_keep_the_checks_whatever_the_confidence() -> None:
     def say(response: str, principle: str) -> Masses:
         if principle == "State true facts.":
             return keeps(-1.0 if "moon is cheese" in response else 1.0)
@@ -82,24 +86,78 @@ def test_a_check_that_the_chosen_response_breaks_drops_a_sure_label() -> None:
     assert kept[0]["chosen"] == rows[1]["chosen"]  # what is rejected may be false
 
 
-def test_a_check_that_is_not_decided_drops_too() -> None:
+def test_the_better_of_two_that_break_a_veto_is_not_trained_on() -> None:
     def say(response: str, principle: str) -> Masses:
-        return None if principle == "State true facts." else by_word(response, principle)
+        return keeps(-1.0 if principle == "Be safe." else 3.0 if response == "good" else -3.0)
 
-    _, (drop,) = review_pairs([pair()], critic(say, checks=FACTS), 0.5)
-    assert (drop.reason, drop.detail.partition(": ")[2]) == (
-        "critic abstained", "p0: the script abstains",
+    safe = make_constitution(Principle(id="safe", text="Be safe.", veto=True), "Be kind.")
+    kept, (drop,) = review_pairs([pair()], critic(say, constitution=safe), 0.5)
+    assert not kept and drop.reason == "critic: breaks safe"
+
+
+def picked(*texts: str, chosen: int = 0, margin: float = 2.0) -> tuple[Row, Record]:
+    record = make_record(*texts, prompt=f"Say {texts}.")
+    return sft_row(record, chosen, 1.0, margin), record
+
+
+def test_a_pick_passes_if_the_critic_too_has_it_before_the_others() -> None:
+    rows, records = zip(picked("bad", "good", "bad", chosen=1), picked("bad", "good"), strict=True)
+    kept, (drop,) = review_picks(rows, records, critic(by_word), 0.95)
+    assert kept == [rows[0]]
+    assert (drop.id, drop.stage, drop.reason) == (
+        records[1].id, "critic", "critic's confidence under 0.95",
     )  # fmt: skip
+    assert drop.detail == f"response 0: {CURVE.confidence(2.0, -6.0):.3f}"
 
 
-def test_picks_must_keep_the_checks_and_the_vetoes() -> None:
-    veto = make_constitution("Be kind.").principles[0].model_copy(update={"veto": True})
-    rows = [sft_row(make_record(text, "x"), 0, 1.0, 1.0) for text in ("good", "bad")]
-    one = make_method("pointwise")
-    judge = Critic(pointwise_judge(by_word), one, one, make_constitution(veto))
-    kept, (drop,) = review_picks(rows, judge)
-    assert kept == rows[:1]
-    assert drop.reason == "critic: breaks p0"
+def test_a_picks_evidence_is_its_mean_margin_over_the_others() -> None:
+    def say(response: str, principle: str) -> Masses:
+        return keeps({"a": 1.0, "b": 0.0, "c": -2.0}[response])
+
+    row, record = picked("a", "b", "c", margin=0.5)
+    expected = CURVE.confidence(0.5, (1.0 + 3.0) / 2)
+    for least, count in ((expected - 1e-6, 1), (expected + 1e-6, 0)):
+        assert len(review_picks([row], [record], critic(say), least)[0]) == count
+
+
+def test_a_pick_must_keep_the_checks_and_the_vetoes() -> None:
+    def say(response: str, principle: str) -> Masses:
+        return None if "unread" in response else keeps(-1.0 if principle in response else 9.0)
+
+    rules = make_constitution(Principle(id="veto", text="Be safe.", veto=True))
+    rows, records = zip(
+        picked("good", "Be safe."), picked("Be safe.", "x"), picked("State true facts.", "x"),
+        picked("unread", "x"),
+        strict=True,
+    )  # fmt: skip
+    kept, drops = review_picks(rows, records, critic(say, checks=FACTS, constitution=rules), 0.0)
+    assert kept == [rows[0]]
+    said = [drop.reason for drop in drops]
+    assert said == ["critic: breaks veto", "critic: breaks p0", "critic abstained"]
+
+
+def test_a_pick_that_the_critic_cannot_compare_is_dropped_with_the_reason() -> None:
+    row, record = picked("good", "unread")
+    judge = critic(lambda r, p: None if r == "unread" else keeps(3.0))
+    kept, (drop,) = review_picks([row], [record], judge, 0.0)
+    assert not kept
+    assert (drop.reason, drop.detail) == (
+        "critic abstained", "response 0: the script abstains",
+    )  # fmt: skip
+    with pytest.raises(RecipeError, match="confidence means nothing before it is calibrated"):
+        review_picks([row], [record], critic(by_word, curve=None), 0.0)
+
+
+def test_a_margin_needs_as_much_decided_as_the_recipe_asks() -> None:
+    def say(response: str, principle: str) -> Masses:
+        return None if principle == "Be brief." else by_word(response, principle)
+
+    two = make_constitution("Be kind.", "Be brief.")
+    row, record = picked("good", "bad")
+    for least, count in ((0.5, 1), (1.0, 0)):
+        judge = critic(say, constitution=two, min_decided=least)
+        assert len(review_pairs([pair()], judge, 0.9)[0]) == count
+        assert len(review_picks([row], [record], judge, 0.9)[0]) == count
 
 
 def test_the_curve_weighs_judge_and_critic_and_a_gold_tie_is_a_wrong_label() -> None:
