@@ -94,7 +94,7 @@ class Weakened:
             return score
         mass = _log_sum(logs)
         tilted = [
-            self._faults.scale * x + shift * share
+            self._faults.scale * x + shift * share if x > -math.inf else x  # 0 · -inf is no number
             for x, share in zip(logs, _shares(labels), strict=True)
         ]
         off = mass - _log_sum(tilted)
@@ -115,7 +115,7 @@ class Weakened:
         lead = len(first.split()) - len(second.split())
         one, two = sorted((first, second))
         item = faults.item_noise * _normal(faults.seed, "item", prompt, one, two, *rest)
-        item = item if first == one else -item
+        item *= (first == one) - (first == two)  # for one of the texts; of two equal ones, neither
         return shift + faults.position_bias + faults.length_bias * lead + item
 
 

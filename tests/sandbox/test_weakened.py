@@ -10,6 +10,7 @@ import pytest
 from rlaif.engines.protocol import LETTERS, NO, RATINGS, YES, LabelScore
 from rlaif.engines.scripted import ScriptedEngine
 from rlaif.label.templates import load_template
+from rlaif.records import Message
 from rlaif.sandbox.remembered import Remembered
 from rlaif.sandbox.weakened import Faults, Weakened
 
@@ -66,6 +67,24 @@ def test_item_noise_stays_with_the_item_and_with_the_response() -> None:
     )
     assert a == b != 0
     assert ab == pytest.approx(-ba) and ab != 0  # an opinion: no average of orders cures it
+
+
+def test_there_is_no_opinion_between_equal_texts() -> None:
+    judge = weakened((0.5, 0.5), item_noise=2.0)
+    assert log_odds(judge.score_labels([two("x", "x")], LETTERS)[0]) == 0
+
+
+def test_item_noise_is_for_the_question_not_for_what_was_reasoned() -> None:
+    judge = weakened((0.5, 0.5), item_noise=2.0)
+    said = [(*one(), Message("assistant", (why, "\nVerdict:"))) for why in ("Yes.", "No.")]
+    plain, yes, no = (log_odds(s) for s in judge.score_labels([one(), *said], [YES, NO]))
+    assert plain == yes == no != 0
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5])
+def test_a_label_without_mass_stays_without(scale: float) -> None:
+    (found,) = weakened((0.9, 0.0), scale=scale, item_noise=1.0).score_labels([one()], [YES, NO])
+    assert found.logprobs == (pytest.approx(math.log(0.9)), -math.inf)
 
 
 def test_noise_has_its_size_and_call_noise_is_drawn_anew() -> None:
