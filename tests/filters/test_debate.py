@@ -112,12 +112,14 @@ def test_a_debate_with_one_side_silent_is_an_abstention(said: Answer, reason: st
     assert judge.calls == []
 
 
-def test_the_other_debates_go_on_where_one_falls_silent() -> None:
+def test_a_debate_that_falls_silent_ends_and_the_others_go_on() -> None:
     engine = ScriptedEngine(
         lambda chat: None if data_of(chat)[1] == "a" else "So.", lambda *_: masses(1.0)
     )
     found = debate([question("a"), question("b")], engine, method=Debating.load(2))
     assert [a.log_odds for a in found] == [None, pytest.approx(1.0)]
+    asked = [data_of(chat)[1] for name, chats in engine.calls for chat in chats]
+    assert (asked.count("a"), asked.count("b")) == (2, 4 + 2)
 
 
 def test_a_judge_that_cannot_read_one_order_gives_no_verdict() -> None:
