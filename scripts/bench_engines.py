@@ -2,8 +2,9 @@
 
     python scripts/bench_engines.py [--model FOLDER | --shape 3m] [--prompts 512] [--json FILE]
 
-Prints a table (name, wanted, measured, holds). Rows that need vLLM, distilabel or a GPU are left
-out where there is none. bench_work.py says what the work is, bench_way.py what each way does.
+Prints a table (name, wanted, measured, holds). Rows that need vLLM or a GPU are left out where
+there is none; that of distilabel says how to install it. bench_work.py says what the work is,
+bench_way.py what each way does.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Annotated
 
 import bench_work
 import typer
-from bench_rows import Row, row, show, write
-from bench_ways import HERE, Job, Ways, has_distilabel, has_vllm, median
+from bench_rows import Row, row, show, unmeasured, write
+from bench_ways import HERE, VLLM_PYTHON, Job, Ways, has_distilabel, has_vllm, median
 from rich.console import Console
 
 _PASS_TOKENS = 4096
@@ -101,11 +102,13 @@ def whole(ways: Ways, prompts: int, rounds: int) -> list[Row]:
 
 
 def distilabel(ways: Ways, prompts: int, rounds: int) -> list[Row]:
-    """The same against distilabel's pipeline on a vLLM server; no row where it is not installed."""
+    """The same against distilabel's pipeline on a vLLM server, which not everybody installs."""
+    name = f"whole work of {prompts} prompts ÷ distilabel 1.5.3"
     if not has_distilabel():
-        needs = "scripts/install-vllm and scripts/install-distilabel"
-        print(f"  no row of distilabel, which needs {needs}", file=sys.stderr, flush=True)
-        return []
+        needs = "scripts/install-distilabel"
+        if not VLLM_PYTHON.exists():
+            needs = f"scripts/install-vllm and {needs}"
+        return [unmeasured(name, ">=", 2.4, needs)]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder) / "work.json"
         work.write_text(json.dumps(_plain_work(prompts)))
@@ -116,7 +119,7 @@ def distilabel(ways: Ways, prompts: int, rounds: int) -> list[Row]:
         }
         found = ways.turns(jobs, rounds)
     ratio = median(found["distilabel"]) / median(found["ours"])
-    return [row(f"whole work of {prompts} prompts ÷ distilabel 1.5.3", ">=", 2.4, ratio)]
+    return [row(name, ">=", 2.4, ratio)]
 
 
 def _plain_work(prompts: int) -> Job:

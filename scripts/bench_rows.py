@@ -27,6 +27,13 @@ def note(name: str, measured: float) -> Row:
     return {"name": name, "wanted": "", "measured": measured, "holds": None}
 
 
+def unmeasured(name: str, how: str, wanted: float, needs: str) -> Row:
+    """A row of what is not installed here; `needs` is what installs it."""
+    told = f"{name} (not measured: {needs})"
+    print(f"  {told}", file=sys.stderr, flush=True)
+    return {"name": told, "wanted": f"{how} {wanted:g}", "measured": math.nan, "holds": None}
+
+
 def show(rows: list[Row], console: Console) -> None:
     """The rows as a table."""
     table = Table("name", "wanted", "measured", "holds")
