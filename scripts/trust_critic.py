@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import trust_critic_run
 import typer
 from bench_rows import Row, note, row, show
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ _CONFIDENCE = 0.95
 
 
 def rows(engine: Engine, measured: int = 10_500, fitted: int = 3_000) -> list[Row]:
-    """Three rows a level of noise.
+    """The rows of each level of noise, and of a whole run (trust_critic_run.py).
 
     Args:
         engine: the sandbox's teacher, remembered.
@@ -41,7 +42,7 @@ def rows(engine: Engine, measured: int = 10_500, fitted: int = 3_000) -> list[Ro
     made = list[Row]()
     for level in LEVELS:
         made += _level(engine, asked[:fitted], asked[fitted:], level)
-    return made
+    return made + trust_critic_run.rows(engine, measured // 10, min(fitted, 2_000))
 
 
 def _level(

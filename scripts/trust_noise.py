@@ -23,7 +23,7 @@ LEVELS = (0.95, 0.90, 0.80)
 """Both-order accuracies of the weakened judges."""
 CLIP = 1e-9  # as good as none: nothing but the noise shapes a margin
 PAIRWISE = Method("pairwise", load_template("pairwise"))
-_UNUSED = Constitution(name="unused", principles=(Principle(id="unused", text="Unused."),))
+UNUSED = Constitution(name="unused", principles=(Principle(id="unused", text="Unused."),))
 
 
 @contextmanager
@@ -41,10 +41,12 @@ def judged(
     engine: Engine,
     faults: Faults | None = None,
     method: Method = PAIRWISE,
+    constitution: Constitution = UNUSED,
+    clip: float = CLIP,
 ) -> list[Judged]:
-    """What a judge with these faults says of comparisons about one principle each."""
+    """What a judge with these faults says of comparisons; by default, about one principle each."""
     judge = engine if faults is None else Weakened(engine, faults)
-    return judge_comparisons(comparisons, judge, _UNUSED, method, clip=CLIP)
+    return judge_comparisons(comparisons, judge, constitution, method, clip=clip)
 
 
 def accuracy(rows: Sequence[Judged]) -> float:
@@ -53,9 +55,15 @@ def accuracy(rows: Sequence[Judged]) -> float:
 
 
 def noise_of(
-    level: float, comparisons: Sequence[Comparison], engine: Engine, seed: int = 0
+    level: float,
+    comparisons: Sequence[Comparison],
+    engine: Engine,
+    seed: int = 0,
+    method: Method = PAIRWISE,
+    constitution: Constitution = UNUSED,
+    clip: float = CLIP,
 ) -> Faults:
-    """The noise at which both-order accuracy on these comparisons is `level`, by bisection.
+    """The noise at which accuracy on these comparisons is `level`, by bisection.
 
     One part stays with the item; another, half its size, is drawn anew for every call.
     """
@@ -63,8 +71,7 @@ def noise_of(
     for _ in range(14):
         size = (low + high) / 2
         faults = Faults(item_noise=size, call_noise=size / 2, seed=seed)
-        low, high = (
-            (size, high) if accuracy(judged(comparisons, engine, faults)) > level else (low, size)
-        )
+        rows = judged(comparisons, engine, faults, method, constitution, clip)
+        low, high = (size, high) if accuracy(rows) > level else (low, size)
     print(f"  noise of {high:.2f} nats: accuracy {level}", file=sys.stderr, flush=True)
     return Faults(item_noise=high, call_noise=high / 2, seed=seed)
