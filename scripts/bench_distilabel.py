@@ -33,7 +33,7 @@ _TEMPLATE = HERE.parent / "rlaif" / "templates" / "pointwise.txt"
 _START_SECONDS = 300
 _SAMPLE_BATCH = 64
 _JUDGE_BATCH = 1024
-"""Requests under way at once. The best of those tried: 8 to 64 prompts, 128 to 1024 questions."""
+"""Requests under way at once. Of 128, 256 and 1024 questions the most were fastest."""
 
 
 def main() -> None:
