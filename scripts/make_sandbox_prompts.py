@@ -16,7 +16,7 @@ DATA = Path(__file__).parent.parent / "rlaif" / "sandbox" / "data"
 
 LABELLED: tuple[prompts.Kind, ...] = (
     *("fact", "fact", "fact", "sum", "sum", "sum"),
-    *("advice", "advice", "danger", "unknown", "private"),
+    *("advice", "advice", "advice", "danger", "unknown", "private"),
 )
 """The kinds of prompts to label, in turn. What is right about a fact, a sum or a task has to be
 learned many times over; to refuse, to admit or to keep a secret is one and the same each time."""

@@ -21,7 +21,7 @@ from rlaif.sandbox.weakened import Faults, Weakened
 TEACHER = Path(rlaif.sandbox.__file__).parent / "models" / "teacher"
 LEVELS = (0.95, 0.90, 0.80)
 """Both-order accuracies of the weakened judges."""
-CLIP = 1e-9  # as good as none: nothing but the noise shapes a margin
+CLIP = 1e-30  # ±69 nats, as good as none: nothing but the noise shapes a margin
 PAIRWISE = Method("pairwise", load_template("pairwise"))
 UNUSED = Constitution(name="unused", principles=(Principle(id="unused", text="Unused."),))
 
