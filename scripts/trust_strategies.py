@@ -6,7 +6,7 @@ The teacher is made worse until one call compares two responses rightly in a giv
 (LEVELS). Half of the noise, by variance, stays with what is asked about; half is drawn anew at
 every call. Then every fixed way and escalation answer the same comparisons (trust_ways.py). Tokens
 are those of the teacher's own tokenizer, prompts and generated, every call in full: no cache, no
-shared prefix. Escalation's weights and curves are fitted on comparisons of other prompts.
+shared prefix. Escalation's weights, curves and threshold are found on comparisons of other prompts.
 
 The noise is drawn several times over the same comparisons, and counts are over all draws: the
 teacher is asked once, and what one draw makes of an equal contest is luck. Intervals are over
@@ -36,7 +36,7 @@ from rlaif.engines.chat import ChatEncoder
 from rlaif.engines.checkpoint import load_tokenizer
 from rlaif.engines.protocol import Engine
 from rlaif.evaluate.comparisons import Comparison
-from rlaif.filters.escalate import Evidence, Step, escalate, learn
+from rlaif.filters.escalate import Evidence, Step, escalate, threshold_within, worth
 from rlaif.filters.spent import Length, Metered, Spent, answered
 from rlaif.filters.ways import Question, Way
 from rlaif.intervals import bootstrap, rate
@@ -49,7 +49,7 @@ LEVELS = (0.90, 0.83, 0.75)
 """Share of comparisons that one call decides rightly."""
 WANTED = (0.90, 0.83)  # where escalation is to reach the most thorough way
 PRECISION = 0.95
-THRESHOLD = 0.99  # with this confidence a question rests
+BUDGET = 0.45  # of what the most thorough way costs: escalation's, by which its threshold is set
 DRAWS = 5  # of the noise, over the same comparisons
 LEARNED = 500  # comparisons that escalation is fitted on
 DEBATED = 100  # comparisons that are debated, in each draw
@@ -128,7 +128,7 @@ def by_way(name: str, way: Way, data: Data, judge: Engine, length: Length) -> Ou
 
 def by_steps(
     name: str, steps: Sequence[Step], learned: Sequence[Evidence], data: Data, judge: Engine,
-    length: Length, threshold: float = THRESHOLD,
+    length: Length, threshold: float,
 ) -> Outcome:  # fmt: skip
     """All the comparisons by escalation."""
     metered = Metered(judge, length)
@@ -183,10 +183,22 @@ def _one_draw(
         few = data.head(DEBATED) if "debate" in name else data
         found.append(by_way(name, way, few, judge, length))
     steps = trust_ways.steps()
-    learned = learn(learning.questions, learning.first, judge, steps=steps)
-    for name, threshold in (("escalation", THRESHOLD), (_ALL, math.inf)):
-        found.append(by_steps(name, steps, learned, data, judge, length, threshold))
+    learned, threshold = fitted(steps, learning, judge, length)
+    print(f"  a question rests at {threshold:.4f}", file=sys.stderr, flush=True)
+    for name, rests in (("escalation", threshold), (_ALL, math.inf)):
+        found.append(by_steps(name, steps, learned, data, judge, length, rests))
     return found
+
+
+def fitted(
+    steps: Sequence[Step], learning: Data, judge: Engine, length: Length
+) -> tuple[list[Evidence], float]:
+    """What the steps are worth, and the threshold that the budget leaves."""
+    asked = [answered(learning.questions, step.way, judge, length) for step in steps]
+    said = [answers for answers, _ in asked]
+    learned = [worth(said[: i + 1], learning.first) for i in range(len(steps))]
+    costs = [spent.tokens / len(learning.first) for _, spent in asked]
+    return learned, threshold_within(BUDGET * max(costs), said, learned, costs)
 
 
 def together(drawn: Sequence[Outcome]) -> Outcome:

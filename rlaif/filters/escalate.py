@@ -191,3 +191,49 @@ def worth(
     totals = [_weigh(weights, answers[i]) or 0.0 for i in rows]
     right = [better[i] == (t > 0) for i, t in zip(rows, totals, strict=True)]  # None is neither
     return Evidence(weights=weights, curve=fit(np.abs(totals), right, shape))
+
+
+def threshold_within(
+    budget: float,
+    said: Sequence[Sequence[Answer]],
+    learned: Sequence[Evidence],
+    costs: Sequence[float],
+) -> float:
+    """The highest threshold at which a question costs no more than the budget, in the mean.
+
+    A threshold is the share of errors that one bears with, but the same errors cost little with one
+    judge and much with another; this asks instead what one is willing to pay.
+
+    Args:
+        budget: a question, in the unit of `costs`.
+        said: what each step said of labelled questions, said[step][question].
+        learned: what was fitted on them.
+        costs: of each step, a question.
+
+    Returns:
+        From 0.5 to 1; 1 where every step is within the budget for every question.
+
+    Raises:
+        DataError: the first step alone costs more; it is put to every question.
+    """
+    if budget < costs[0]:
+        raise DataError(
+            "less than the first step costs", key="budget", value=budget,
+            mend=f"give at least {costs[0]:g}, or take a cheaper first step",
+        )  # fmt: skip
+    answers = list(zip(*said, strict=True))
+    sure = np.array(
+        [
+            [
+                _decided(row[: i + 1], known).confidence or 0.0
+                for i, known in enumerate(learned[:-1])
+            ]
+            for row in answers
+        ]
+    ).reshape(len(answers), len(learned) - 1)
+    # A question pays for a step if it was sure enough at none before it.
+    so_far = np.maximum.accumulate(sure, axis=1)
+    for threshold in (1.0, *np.unique(sure)[::-1].tolist()):
+        if costs[0] + ((so_far < threshold) @ np.array(costs[1:])).mean() <= budget:
+            return float(max(0.5, threshold))
+    return 0.5

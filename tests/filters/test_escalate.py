@@ -8,7 +8,15 @@ import pytest
 from rlaif.engines.protocol import Engine
 from rlaif.engines.scripted import ScriptedEngine
 from rlaif.errors import DataError
-from rlaif.filters.escalate import Escalated, Evidence, Step, escalate, learn, worth
+from rlaif.filters.escalate import (
+    Escalated,
+    Evidence,
+    Step,
+    escalate,
+    learn,
+    threshold_within,
+    worth,
+)
 from rlaif.filters.ways import Question
 from rlaif.label.ask import Answer
 from rlaif.label.calibrate import Curve
@@ -164,3 +172,36 @@ def test_learning_puts_every_question_through_every_step() -> None:
     found = learn([question(n) for n in names], gold, ENGINE, steps=steps)
     assert found == [worth(said[:1], gold), worth(said, gold)]
     assert ways[1].asked == names
+
+
+COSTS = (1.0, 4.0, 10.0)
+
+
+def ladder() -> tuple[list[list[Answer]], list[Evidence]]:
+    said, gold = drawn(400, 6.0, 4.0, 2.0)
+    return said, [worth(said[: i + 1], gold) for i in range(3)]
+
+
+@pytest.mark.parametrize("budget", [1.5, 3.0, 6.0, 12.0])
+def test_a_threshold_is_as_high_as_the_budget_allows(budget: float) -> None:
+    said, learned = ladder()
+    names = [f"r{i}" for i in range(400)]
+
+    def cost(threshold: float) -> float:
+        ways = [Told(**{n: a.log_odds for n, a in zip(names, row, strict=True)}) for row in said]
+        steps = [Step("", way) for way in ways]
+        asked = [question(n) for n in names]
+        escalate(asked, ENGINE, steps=steps, learned=learned, threshold=threshold)
+        return sum(len(w.asked) * c for w, c in zip(ways, COSTS, strict=True)) / 400
+
+    found = threshold_within(budget, said, learned, COSTS)
+    assert budget - 0.1 < cost(found) <= budget < cost(found + 0.01)
+
+
+def test_a_budget_for_everything_needs_no_threshold() -> None:
+    assert threshold_within(15.0, *ladder(), COSTS) == 1.0
+
+
+def test_a_budget_under_the_first_step_is_refused() -> None:
+    with pytest.raises(DataError, match="at least 1"):
+        threshold_within(0.9, *ladder(), COSTS)
