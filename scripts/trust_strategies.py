@@ -221,9 +221,9 @@ def rows(count: int = 2400, seed: int = 0, console: Console | None = None) -> li
         seed: of the comparisons and the draws.
         console: where the table of each level goes.
     """
-    learning = Data(comparisons(LEARNED, seed + 801))
+    learning = Data(comparisons(LEARNED, seed + 901))
     known = {c.group for c in learning.comparisons}
-    fresh = [c for c in comparisons(count, seed + 802) if c.group not in known]
+    fresh = [c for c in comparisons(count, seed + 902) if c.group not in known]
     data, length, made = Data(fresh[: count // DRAWS]), token_length(), list[Row]()
     with teacher() as engine:
         for level in LEVELS:
