@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from rlaif.constitution import Constitution
-from rlaif.recipe import Model
+from rlaif.recipe import Model, Recipe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -30,15 +30,27 @@ def test_the_example_runs_and_is_short() -> None:
 
 
 def test_the_constitution_that_is_shown_is_a_good_one(tmp_path: Path) -> None:
-    shown, _ = blocks("yaml")
+    shown, *_ = blocks("yaml")
     file = tmp_path / "shown.yaml"
     file.write_text(shown, encoding="utf-8")
     assert len(Constitution.load(file).principles) == 2
 
 
 def test_the_model_section_that_is_shown_is_a_good_one() -> None:
-    _, shown = blocks("yaml")
+    _, shown, _ = blocks("yaml")
     assert Model.model_validate(yaml.safe_load(shown)["teacher"]).engine == "vllm"
+
+
+def test_the_gate_and_what_stands_with_it_are_sections_of_a_recipe() -> None:
+    *_, shown = blocks("yaml")
+    recipe = Recipe.model_validate(
+        {
+            "run": "run", "constitution": "c.yaml", "student": {"model": "s"},
+            "teacher": {"model": "t"}, "prompts": {"path": "p.jsonl"}, **yaml.safe_load(shown),
+        },
+        strict=False,
+    )  # fmt: skip
+    assert recipe.gate and recipe.critic and recipe.revise and recipe.pick.min_confidence
 
 
 def test_every_file_that_is_named_is_there() -> None:
