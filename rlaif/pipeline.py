@@ -106,7 +106,7 @@ def label(recipe: Recipe, progress: Progress = silent) -> Labelled:
             )
             judge = method.fingerprint(teacher.identity)
         picked = store_picks(run, recipe, constitution, judge, judged, verdicts, calibration)
-        picks = _reviewed(run, recipe, constitution, judged, picked, checked, progress)
+        picks = _reviewed(run, recipe, constitution, judged, verdicts, picked, checked, progress)
         asked = tuple(p.id for p in constitution.principles if p.fingerprint in verdicts.asked)
         flow = [prompts, samples, judged, *picked.values(), *picks.values()]
         counts = _count(flow, verdicts, picks, asked)
@@ -129,6 +129,7 @@ def _reviewed(
     recipe: Recipe,
     constitution: Constitution,
     samples: Stage,
+    verdicts: Verdicts,
     picked: dict[str, Stage],
     checked: Checked | None,
     progress: Progress,
@@ -137,7 +138,9 @@ def _reviewed(
     if recipe.critic is None or checked is None:
         return picked
     with closing(load_engine(recipe.critic.model, run.engines)) as critic:
-        return store_reviews(run, recipe, constitution, samples, picked, critic, checked, progress)
+        return store_reviews(
+            run, recipe, constitution, samples, verdicts, picked, critic, checked, progress
+        )
 
 
 def revised(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 from pydantic import ValidationError
@@ -29,8 +30,7 @@ from rlaif.recipe import Critic as Settings
 from rlaif.recipe import Recipe
 from rlaif.records import Drop, fingerprint
 from rlaif.run_folder import RunFolder
-from rlaif.stages import Progress, engine_notes, silent
-from rlaif.tables import records_from_table
+from rlaif.stages import Progress, Verdicts, engine_notes, judged_records, silent
 
 
 def store_reviews(
@@ -38,6 +38,7 @@ def store_reviews(
     recipe: Recipe,
     constitution: Constitution,
     samples: Stage,
+    verdicts: Verdicts,
     picks: dict[str, Stage],
     engine: Engine,
     checked: Checked,
@@ -49,7 +50,8 @@ def store_reviews(
         run: the run folder; the caller holds its lock.
         recipe: with a `critic` section.
         constitution: the one that the labels were made by.
-        samples: what was judged: a pick is reviewed beside the record's other responses.
+        samples, verdicts: what was judged, and the judge's opinion: a pick is reviewed beside the
+            record's other responses.
         picks: the stages "sft" and "pairs" as they were picked.
         engine: the critic.
         checked: the judge's margins on the gate's comparisons; the critic is calibrated on them.
@@ -69,6 +71,7 @@ def store_reviews(
         "check_method": critic.check_method.fingerprint(engine.identity),
         "constitution": constitution.fingerprint,
         "checks": [[check.id, check.fingerprint] for check in critic.checks],
+        "judge_mode": critic.judge_mode,
         "clip": critic.clip,
         "min_decided": critic.min_decided,
         "curve": fingerprint(critic.curve.model_dump(mode="json")) if critic.curve else "",
@@ -80,7 +83,7 @@ def store_reviews(
         rows = picks[name].read(shard).to_pylist()
         if name == "pairs":
             return review_pairs(rows, critic, settings.min_confidence)
-        records = records_from_table(samples.read(shard))
+        records = judged_records(samples, verdicts, shard)
         return review_picks(rows, records, critic, settings.min_confidence)
 
     for name, stage in made.items():
@@ -93,17 +96,22 @@ def store_reviews(
             progress(f"critic: {name}", shard + 1, count)
             return pa.Table.from_pylist(rows, schema=stage.schema), drops
 
-        depends = [wanted | _seen(name, shard, samples, picks) for shard in shards]
+        depends = [wanted | _seen(name, shard, samples, verdicts, picks) for shard in shards]
         run_stage(
             stage, list(zip(shards, depends, strict=True)), make, partial(engine_notes, engine)
         )
     return made
 
 
-def _seen(name: str, shard: int, samples: Stage, picks: dict[str, Stage]) -> dict[str, str]:
-    """What of the run a review has read: of a pick, all that its prompt was answered with."""
+def _seen(
+    name: str, shard: int, samples: Stage, verdicts: Verdicts, picks: dict[str, Stage]
+) -> dict[str, Any]:
+    """What of the run a review has read: of a pick, all responses and what the judge said."""
     picked = {"picked": picks[name].digest(shard)}
-    return picked if name == "pairs" else picked | {"samples": samples.digest(shard)}
+    if name == "pairs":
+        return picked
+    said = [stage.digest(shard) for stage in verdicts.stages.values()]
+    return picked | {"samples": samples.digest(shard), "verdicts": said}
 
 
 def _critic(
@@ -121,7 +129,7 @@ def _critic(
     checks = _checks(settings)
     return Critic(
         engine, method, alone, constitution, checks,
-        recipe.judge.clip, recipe.pick.min_decided, curve,
+        recipe.judge.mode, recipe.judge.clip, recipe.pick.min_decided, curve,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import rlaif
@@ -13,7 +14,7 @@ from rlaif.constitution import Constitution, Principle
 from rlaif.engines.scripted import Masses, ScriptedEngine
 from rlaif.errors import RecipeError
 from rlaif.journal import Stage
-from rlaif.label.rows import pair_schema
+from rlaif.label.rows import SFT_SCHEMA, pair_schema
 from rlaif.recipe import Recipe
 from rlaif.records import Chat
 from rlaif.run_folder import RunFolder
@@ -36,11 +37,13 @@ class WithCritic(Run):
     def load(self, spec: object, state: Path) -> ScriptedEngine:
         return self.critic if getattr(spec, "model", "") == "critic" else super().load(spec, state)
 
-    def recipe(self, mode: str = "pointwise", templates: object = None, **critic: object) -> Recipe:
-        self.write(mode)
+    def recipe(
+        self, judge: str = "pointwise", templates: object = None, **critic: object
+    ) -> Recipe:
+        self.write(judge)
         data = strict_yaml.read(self.folder / "recipe.yaml", RecipeError).data
         assert isinstance(data, dict)
-        data["critic"] = {"model": {"model": "critic"}, "mode": mode, **critic}
+        data["critic"] = {"model": {"model": "critic"}, "mode": judge, **critic}
         data["judge"]["templates"] = templates
         (self.folder / "recipe.yaml").write_text(strict_yaml.dump(data))
         return Recipe.load(self.folder / "recipe.yaml")
@@ -48,8 +51,8 @@ class WithCritic(Run):
     def stage(self, name: str) -> Stage:
         return Stage(RunFolder(self.folder / "run"), name, pair_schema(False))
 
-    def stored(self, name: str) -> list[dict[str, object]]:
-        stage = self.stage(name)
+    def stored(self, name: str, schema: pa.Schema | None = None) -> list[dict[str, object]]:
+        stage = Stage(RunFolder(self.folder / "run"), name, schema or pair_schema(False))
         return [row for shard in stage.shards() for row in stage.read(shard).to_pylist()]
 
 
@@ -86,6 +89,15 @@ def test_picks_too_are_held_to_the_confidence(run: WithCritic) -> None:
     counts = pipeline.label(run.recipe(min_confidence=1.0))
     assert counts.picks == 0
     assert any("critic's confidence" in reason for reason in counts.dropped["sft"])
+
+
+@pytest.mark.parametrize(
+    ("of_judge", "of_critic"), [("pointwise", "pairwise"), ("pairwise", "pointwise")]
+)
+def test_judge_and_critic_may_be_asked_in_other_ways(run: WithCritic, of_judge, of_critic) -> None:
+    counts = pipeline.label(run.recipe(of_judge, mode=of_critic, min_confidence=0.0))
+    assert counts.picks == len(run.stored("picked/sft", SFT_SCHEMA)) > 0
+    assert counts.pairs == len(run.stored("picked/pairs")) > 0
 
 
 def test_a_corrected_gold_label_calibrates_the_critic_anew(run: WithCritic) -> None:

@@ -6,11 +6,14 @@ The critic judges the responses under the constitution. What it thinks of the la
 the judge was, make one confidence that the label is right: a curve that was fitted on labelled
 comparisons, seen by both models. A label under the least confidence is dropped.
 
-- A pair says that one response is better than another; the evidence is the two margins.
-- A pick says that its response is better than the record's others; the evidence is the two leads,
-  each the mean of the margins over the others. With two responses that is a pair. With more, it is
-  taken for as much as a pair of these margins would be worth; a mean over several others is less
-  noisy than one margin, so that this is no promise too much.
+- A pair says that one response is better than another; the evidence is the two models' margins.
+- A pick says that its response is better than the record's others. Its confidence is the mean, over
+  the others, of the confidence that it is better than that one: the probability that it is better
+  than one drawn from them. In the sandbox, the mean of the margins in the curve's place promised
+  too much.
+
+A promise counts ties of gold as wrong as far as the comparisons that the curve was fitted on have
+them: where they have none, it is a promise that the chosen one is not worse.
 
 The chosen response, of a pair or of a pick, must also keep the critic's checks (principles about
 factual errors, claims without support, and format) and the constitution's vetoes as the critic
@@ -32,7 +35,7 @@ from rlaif.evaluate.comparisons import Comparison, judge_comparisons
 from rlaif.filters.checks import ABSTAINED, Fault, first_faults
 from rlaif.label.calibrate import Curve, fit
 from rlaif.label.judge import judge
-from rlaif.label.method import Method
+from rlaif.label.method import Method, Mode
 from rlaif.label.rows import Row
 from rlaif.label.scores import score_record
 from rlaif.records import Chat, Drop, Record, chat_from_json
@@ -48,7 +51,8 @@ class Critic:
         check_method: how it is asked about one response: pointwise or rating.
         constitution: the one that the labels were made by.
         checks: what a chosen response must keep besides.
-        clip: probabilities are kept this far from 0 and 1.
+        judge_mode: how the judge was asked.
+        clip: probabilities are kept this far from 0 and 1, the judge's and the critic's.
         min_decided: least share of the principles' weight that a margin needs verdicts for.
         curve: confidence from (judge's margin, critic's margin) in favour of the label, in nats;
             None: nothing has been calibrated, and no label can pass.
@@ -59,6 +63,7 @@ class Critic:
     check_method: Method
     constitution: Constitution
     checks: Sequence[Principle] = ()
+    judge_mode: Mode = "pointwise"
     clip: float = 0.01
     min_decided: float = 1.0
     curve: Curve | None = None
@@ -90,10 +95,10 @@ def fit_critic(
 
 
 @dataclass(frozen=True, slots=True)
-class _Opinion:
-    """The critic's margin in favour of a label, in nats, or None and why there is none."""
+class _Sure:
+    """The confidence that a label is right, or None and why the critic has none."""
 
-    margin: float | None
+    confidence: float | None
     reason: str = ""
 
 
@@ -122,14 +127,16 @@ def review_pairs(
         asked, critic.engine, critic.constitution, critic.method,
         clip=critic.clip, min_decided=critic.min_decided,
     )  # fmt: skip
-    opinions = [_Opinion(review.margin, review.reason or "") for review in reviews]
+    found = [
+        _Sure(_confidence(row["score_margin"], review.margin, curve), review.reason or "")
+        for row, review in zip(rows, reviews, strict=True)
+    ]
     faults = _faults([(c.prompt, c.responses[0]) for c in asked], critic)
     kept, drops = list[Row](), list[Drop]()
-    for row, opinion, fault in zip(rows, opinions, faults, strict=True):
-        confidence = _confidence(row["score_margin"], opinion, curve)
-        fault = fault or _doubt(opinion, confidence, min_confidence)
+    for row, sure, fault in zip(rows, found, faults, strict=True):
+        fault = fault or _doubt(sure, min_confidence)
         if fault is None:
-            probability = {"chosen_probability": confidence, "probability_calibrated": True}
+            probability = {"chosen_probability": sure.confidence, "probability_calibrated": True}
             kept.append(row | probability)
         else:
             which = f"responses {row['chosen_index']} over {row['rejected_index']}"
@@ -144,7 +151,7 @@ def review_picks(
 
     Args:
         rows: picks in the columns of `rows.SFT_SCHEMA`.
-        records: those that the picks are from; others are left aside.
+        records: those that the picks are from, with the judge's verdicts; others are left aside.
         critic: the second model, with its curve.
         min_confidence: least calibrated probability, 0 to 1, that a pick's label is right.
 
@@ -155,12 +162,11 @@ def review_picks(
         RecipeError: the critic has no curve.
     """
     curve = _calibrated(critic)
-    opinions = _leads(rows, records, critic)
+    found = _over_others(rows, records, critic, curve)
     faults = _faults([(chat_from_json(r["prompt"]), _text(r["completion"])) for r in rows], critic)
     kept, drops = list[Row](), list[Drop]()
-    for row, opinion, fault in zip(rows, opinions, faults, strict=True):
-        confidence = _confidence(row["score_margin"], opinion, curve)
-        fault = fault or _doubt(opinion, confidence, min_confidence)
+    for row, sure, fault in zip(rows, found, faults, strict=True):
+        fault = fault or _doubt(sure, min_confidence)
         if fault is None:
             kept.append(row)
         else:
@@ -177,24 +183,38 @@ def _calibrated(critic: Critic) -> Curve:
     return critic.curve
 
 
-def _leads(rows: Sequence[Row], records: Sequence[Record], critic: Critic) -> list[_Opinion]:
-    """The critic's mean margin of each picked response over the others of its record."""
-    by_id: Mapping[str, Record] = {record.id: record for record in records}
-    asked = [by_id[row["record_id"]].with_(verdicts=()) for row in rows]
-    judged = judge(asked, critic.engine, critic.constitution.principles, critic.method)
-    return [_lead(r, row["response_index"], critic) for r, row in zip(judged, rows, strict=True)]
+def _over_others(
+    rows: Sequence[Row], records: Sequence[Record], critic: Critic, curve: Curve
+) -> list[_Sure]:
+    """How surely each picked response is better than one drawn from the others of its record."""
+    by_id = {record.id: record for record in records}
+    judged = [by_id[row["record_id"]] for row in rows]
+    unread = [record.with_(verdicts=()) for record in judged]
+    reviewed = judge(unread, critic.engine, critic.constitution.principles, critic.method)
+    return [
+        _over_drawn(row["response_index"], before, after, critic, curve)
+        for row, before, after in zip(rows, judged, reviewed, strict=True)
+    ]
 
 
-def _lead(record: Record, index: int, critic: Critic) -> _Opinion:
-    scores = score_record(
-        record, critic.constitution,
-        mode=critic.method.mode, clip=critic.clip, min_decided=critic.min_decided,
-    )  # fmt: skip
-    margins = [m.log_odds for (i, _), m in scores.margins.items() if i == index]
-    decided = [margin for margin in margins if margin is not None]
+def _over_drawn(
+    index: int, judged: Record, reviewed: Record, critic: Critic, curve: Curve
+) -> _Sure:
+    first = _margins(index, judged, critic.judge_mode, critic)
+    second = _margins(index, reviewed, critic.method.mode, critic)
+    both = [_confidence(margin, second[j], curve) for j, margin in first.items()]
+    decided = [confidence for confidence in both if confidence is not None]
     if not decided:
-        return _Opinion(None, next((v.reason for v in record.verdicts if v.reason), ""))
-    return _Opinion(math.fsum(decided) / len(decided))
+        return _Sure(None, next((v.reason for v in reviewed.verdicts if v.reason), ""))
+    return _Sure(math.fsum(decided) / len(decided))
+
+
+def _margins(index: int, record: Record, mode: Mode, critic: Critic) -> dict[int, float | None]:
+    """The margin of one response over each other, by the other's index."""
+    scores = score_record(
+        record, critic.constitution, mode=mode, clip=critic.clip, min_decided=critic.min_decided
+    )
+    return {j: margin.log_odds for (i, j), margin in scores.margins.items() if i == index}
 
 
 def _faults(answers: Sequence[tuple[Chat, str]], critic: Critic) -> list[Fault | None]:
@@ -202,15 +222,18 @@ def _faults(answers: Sequence[tuple[Chat, str]], critic: Critic) -> list[Fault |
     return first_faults(answers, [*critic.checks, *vetoes], critic.engine, critic.check_method)
 
 
-def _confidence(margin: float, opinion: _Opinion, curve: Curve) -> float | None:
-    return None if opinion.margin is None else curve.confidence(margin, opinion.margin)
+def _confidence(judge: float | None, critic: float | None, curve: Curve) -> float | None:
+    """That a response is better than another, from the margins of both models in its favour."""
+    if judge is None or critic is None:
+        return None
+    return curve.confidence(judge, critic) if judge >= 0 else 1 - curve.confidence(-judge, -critic)
 
 
-def _doubt(opinion: _Opinion, confidence: float | None, least: float) -> Fault | None:
-    if confidence is None:
-        return ABSTAINED, opinion.reason
-    if confidence < least:
-        return f"critic's confidence under {least}", f"{confidence:.3f}"
+def _doubt(sure: _Sure, least: float) -> Fault | None:
+    if sure.confidence is None:
+        return ABSTAINED, sure.reason
+    if sure.confidence < least:
+        return f"critic's confidence under {least}", f"{sure.confidence:.3f}"
     return None
 
 

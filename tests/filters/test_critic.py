@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from rlaif.errors import DataError, RecipeError
 from rlaif.filters.critic import Critic, fit_critic, review_pairs, review_picks
 from rlaif.label.calibrate import Curve
 from rlaif.label.rows import Row, pair_row, sft_row
-from rlaif.records import Record
+from rlaif.records import Record, Verdict
 from tests.label.scripted_judges import (
     make_constitution,
     make_method,
@@ -95,9 +96,17 @@ def test_the_better_of_two_that_break_a_veto_is_not_trained_on() -> None:
     assert not kept and drop.reason == "critic: breaks safe"
 
 
-def picked(*texts: str, chosen: int = 0, margin: float = 2.0) -> tuple[Row, Record]:
-    record = make_record(*texts, prompt=f"Say {texts}.")
-    return sft_row(record, chosen, 1.0, margin), record
+def picked(
+    *texts: str, chosen: int = 0, said: Sequence[float | None] = (), rules=CONSTITUTION
+) -> tuple[Row, Record]:
+    """A pick, and its record with the judge's log-odds of each response under the only rule."""
+    said = said or [1.0 if i == chosen else -1.0 for i in range(len(texts))]
+    verdicts = [
+        Verdict(rules.principles[0].fingerprint, i, None, x, 1.0, reason=None if x else "no label")
+        for i, x in enumerate(said)
+    ]
+    record = make_record(*texts, prompt=f"Say {texts}.").with_(verdicts=tuple(verdicts))
+    return sft_row(record, chosen, 1.0, 2.0), record
 
 
 def test_a_pick_passes_if_the_critic_too_has_it_before_the_others() -> None:
@@ -110,12 +119,23 @@ def test_a_pick_passes_if_the_critic_too_has_it_before_the_others() -> None:
     assert drop.detail == f"response 0: {CURVE.confidence(2.0, -6.0):.3f}"
 
 
-def test_a_picks_evidence_is_its_mean_margin_over_the_others() -> None:
+def test_a_picks_confidence_is_that_it_is_better_than_one_drawn_from_the_others() -> None:
     def say(response: str, principle: str) -> Masses:
         return keeps({"a": 1.0, "b": 0.0, "c": -2.0}[response])
 
-    row, record = picked("a", "b", "c", margin=0.5)
-    expected = CURVE.confidence(0.5, (1.0 + 3.0) / 2)
+    row, record = picked("a", "b", "c", said=(0.5, 1.5, -2.5))
+    # The judge has b before a: that label is the other way round.
+    expected = (1 - CURVE.confidence(1.0, -1.0) + CURVE.confidence(3.0, 3.0)) / 2
+    for least, count in ((expected - 1e-6, 1), (expected + 1e-6, 0)):
+        assert len(review_picks([row], [record], critic(say), least)[0]) == count
+
+
+def test_a_response_that_either_model_is_silent_on_is_not_compared_with() -> None:
+    def say(response: str, principle: str) -> Masses:
+        return None if response == "c" else keeps({"a": 1.0, "b": -1.0, "d": 9.0}[response])
+
+    row, record = picked("a", "b", "c", "d", said=(1.0, -1.0, 0.5, None))
+    expected = CURVE.confidence(2.0, 2.0)
     for least, count in ((expected - 1e-6, 1), (expected + 1e-6, 0)):
         assert len(review_picks([row], [record], critic(say), least)[0]) == count
 
@@ -125,11 +145,8 @@ def test_a_pick_must_keep_the_checks_and_the_vetoes() -> None:
         return None if "unread" in response else keeps(-1.0 if principle in response else 9.0)
 
     rules = make_constitution(Principle(id="veto", text="Be safe.", veto=True))
-    rows, records = zip(
-        picked("good", "Be safe."), picked("Be safe.", "x"), picked("State true facts.", "x"),
-        picked("unread", "x"),
-        strict=True,
-    )  # fmt: skip
+    chosen = ["good", "Be safe.", "State true facts.", "unread"]
+    rows, records = zip(*(picked(text, "x", rules=rules) for text in chosen), strict=True)
     kept, drops = review_picks(rows, records, critic(say, checks=FACTS, constitution=rules), 0.0)
     assert kept == [rows[0]]
     said = [drop.reason for drop in drops]
