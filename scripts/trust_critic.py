@@ -3,7 +3,7 @@
     python scripts/trust_critic.py [--measured 10500] [--fitted 3000]
 
 Judge and critic are two weakened copies of the sandbox's teacher, their noise drawn apart. As the
-noise is known, so is the exact posterior that a label is right; no critic can let more pass.
+noise is known, so is the exact posterior that a label is right: the best that a critic can do.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 import typer
 from bench_rows import Row, note, row, show
 from rich.console import Console
@@ -21,7 +22,7 @@ from trust_noise import TEACHER, judged, noise_of, teacher
 from rlaif.constitution import Constitution
 from rlaif.engines.protocol import Engine
 from rlaif.filters.critic import Critic, fit_critic, review_pairs, review_picks
-from rlaif.intervals import rate
+from rlaif.intervals import bootstrap
 from rlaif.label.judge import judge
 from rlaif.label.method import Method
 from rlaif.label.pick import pick_pairs, pick_sft
@@ -92,7 +93,7 @@ def _pairs(records: Sequence[Record], critic: Critic, level: float) -> list[Row]
     )
     by_id = {record.id: record for record in records}
 
-    def right(pair: dict[str, object]) -> bool:
+    def right(pair: dict[str, object]) -> float:
         gold = _gold(by_id[str(pair["record_id"])], critic.constitution)
         return gold[_index(pair, "chosen_index")] > gold[_index(pair, "rejected_index")]
 
@@ -106,14 +107,15 @@ def _picks(records: Sequence[Record], critic: Critic, level: float) -> list[Row]
     )
     by_id = {record.id: record for record in records}
 
-    def right(pick: dict[str, object]) -> bool:
-        """The picked response is better than the record's others are in the mean."""
+    def no_worse(pick: dict[str, object]) -> float:
+        """The share of the record's other responses that the picked one is no worse than."""
         gold = _gold(by_id[str(pick["record_id"])], critic.constitution)
         mine = gold.pop(_index(pick, "response_index"))
-        return mine > sum(gold) / len(gold)
+        return sum(mine >= other for other in gold) / len(gold)
 
     kept, _ = review_picks(picked, records, critic, _CONFIDENCE)
-    return _shares(f"critic in a run, judge of {level}: picks", picked, kept, right)
+    of = f"critic in a run, judge of {level}: picks, no worse than another response"
+    return _shares(of, picked, kept, no_worse)
 
 
 def _gold(record: Record, constitution: Constitution) -> list[float]:
@@ -130,14 +132,17 @@ def _shares(
     of: str,
     picked: Sequence[dict[str, object]],
     kept: Sequence[dict[str, object]],
-    right: Callable[[dict[str, object]], bool],
+    right: Callable[[dict[str, object]], float],
 ) -> list[Row]:
-    before, after = rate([right(r) for r in picked]), rate([right(r) for r in kept])
+    before, after = ([right(r) for r in rows_] for rows_ in (picked, kept))
+    low, _ = bootstrap(
+        lambda i: float(np.mean(np.take(after, i))), [str(r) for r in range(len(after))]
+    )
     return [
-        note(f"{of} that pass, of {len(picked)}", len(kept)),
-        note(f"{of}: share right before the critic", before.value),
-        row(f"{of}: share right", ">=", _CONFIDENCE, after.value),
-        note(f"{of}: lower end of the 95 % interval", after.low),
+        note(f"{of}: pass, of {len(picked)}", len(kept)),
+        note(f"{of}: share right before the critic", float(np.mean(before))),
+        row(f"{of}: share right", ">=", _CONFIDENCE, float(np.mean(after))),
+        note(f"{of}: lower end of the 95 % interval", low),
     ]
 
 
