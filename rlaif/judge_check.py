@@ -3,8 +3,9 @@
     gate.data → balanced comparisons → scorecard → pass, or stop
                                      ↘ calibration: what the pairs' probabilities are made by
 
-It leaves RUN/judge/scorecard.json, scorecard.png and calibration.json. Started again on the same
-comparisons, the judge is not asked again; other limits alone ask it nothing.
+RUN/judge/ then holds scorecard.json, scorecard.png and calibration.json; in kept_aside.jsonl are the
+rows that are no comparisons. Started again on the same comparisons, the judge is not asked again;
+other limits alone ask it nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from rlaif.label.aggregate import fit_weights, with_weights
 from rlaif.label.calibrate import Calibration
 from rlaif.label.method import Method
 from rlaif.recipe import Gate, Recipe
-from rlaif.records import fingerprint
+from rlaif.records import Drop, fingerprint
 from rlaif.run_folder import RunFolder
 
 _Margins = list[float | None]
@@ -68,8 +69,9 @@ def check_judge(
     gate = recipe.gate
     if gate is None:
         return None
-    comparisons, _ = load_comparisons(gate.data, constitution)
+    comparisons, drops = load_comparisons(gate.data, constitution)
     rows = balanced(comparisons, gate.data)
+    _keep_aside(run, drops, len(comparisons) - len(rows))
     key = fingerprint(
         [
             data_fingerprint(rows), method.fingerprint(engine.identity), constitution.fingerprint,
@@ -111,7 +113,7 @@ def _measured(
     if gate.calibrate is not None:
         judge = method.fingerprint(engine.identity)
         try:
-            fitted = calibration(judged, judge, method, gate.calibrate)
+            fitted = calibration(judged, judge, method, constitution, gate.calibrate)
             fitted = fitted.model_copy(update={"weights": weights})
         except DataError:  # too few labels: where the judge does not pass, that is said first
             if not failures(card, gate):
@@ -123,8 +125,10 @@ def _measured(
 
 def _halves(rows: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
     """Two parts without a prompt in common; those about one principle are all in the first."""
-    other = [c for c in rows if c.principle is None and int(c.group, 16) % 2]
-    return [c for c in rows if c not in other], other
+    parts: tuple[list[Comparison], list[Comparison]] = ([], [])
+    for c in rows:
+        parts[c.principle is None and int(c.group, 16) % 2].append(c)
+    return parts
 
 
 def _weights(
@@ -159,6 +163,13 @@ def _hold_to(gate: Gate, card: Scorecard) -> None:
     )  # fmt: skip
     error.scorecard = card
     raise error
+
+
+def _keep_aside(run: RunFolder, drops: Sequence[Drop], left_out: int) -> None:
+    """Rows that are no comparisons, and how many others balancing left out."""
+    lines = "".join(json.dumps(asdict(drop)) + "\n" for drop in drops)
+    run.write_text(_folder(run) / "kept_aside.jsonl", lines)
+    run.log("gate", kept_aside=len(drops), left_out_by_balancing=left_out)
 
 
 def _folder(run: RunFolder) -> Path:

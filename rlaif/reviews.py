@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from rlaif.constitution import Constitution, Principle
 from rlaif.engines.protocol import Engine
 from rlaif.errors import DataError
-from rlaif.evaluate.comparisons import judge_comparisons
+from rlaif.evaluate.comparisons import about_whole, judge_comparisons
 from rlaif.evaluate.scorecard import data_fingerprint
 from rlaif.filters.critic import Critic, fit_critic, review_pairs, review_picks
 from rlaif.journal import Stage, run_stage
@@ -159,12 +159,17 @@ def _curve(
             return Curve(**stored["curve"])
     except (OSError, ValueError, KeyError, ValidationError, DataError):
         pass  # it can be fitted again
+    whole = [
+        (c, margin)
+        for c, margin in zip(checked.comparisons, checked.margins, strict=True)
+        if about_whole(c, constitution)
+    ]
+    asked, margins = [c for c, _ in whole], [margin for _, margin in whole]
     seen = judge_comparisons(
-        checked.comparisons, engine, constitution, method,
+        asked, engine, constitution, method,
         clip=recipe.judge.clip, min_decided=recipe.pick.min_decided,
     )  # fmt: skip
-    better = [c.better for c in checked.comparisons]
-    curve = fit_critic(better, checked.margins, [j.margin for j in seen])
+    curve = fit_critic([c.better for c in asked], margins, [j.margin for j in seen])
     found = {"key": key, "curve": curve.model_dump(mode="json")}
     run.write_text(file, json.dumps(found, indent=2) + "\n")
     return curve

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,37 @@ def test_confidence_is_a_threshold_only_after_calibration(run: Run) -> None:
     assert run.pairs() == []
     with pytest.raises(RecipeError, match=r"pick.min_confidence: confidence means nothing before"):
         run.write(pick={"min_confidence": 0.9}, calibrate=None)
+
+
+def test_a_label_that_is_no_more_likely_right_than_wrong_makes_no_pair(run: Run) -> None:
+    """Gold has most comparisons as ties: what the judge says there is not to be trained on."""
+    tied = [replace(c, better=None) if i % 5 else c for i, c in enumerate(rows(1000))]
+    run.rows(tied)
+    recipe = run.write(on_failure="warn")
+    with pytest.warns(UserWarning, match="does not pass"):
+        counts = pipeline.label(recipe)
+    assert counts.responses and run.pairs() == []
+    assert set(counts.dropped["pairs"]) == {"no more likely right than wrong"}
+
+
+def test_pairs_are_calibrated_on_comparisons_about_the_whole_constitution_alone(run: Run) -> None:
+    """Margins under one of two principles are other evidence than margins under both."""
+    run.write()
+    two = [Principle(id="kind", text="Be kind."), Principle(id="calm", text="Be calm.")]
+    Constitution(name="test", principles=tuple(two)).save(run.folder / "constitution.yaml")
+    recipe = Recipe.load(run.folder / "recipe.yaml")
+    run.rows([replace(c, principle=two[i % 2]) for i, c in enumerate(rows(400))])
+    with pytest.raises(DataError, match=r"too few labelled rows.*the whole constitution"):
+        pipeline.label(recipe)
+    assert not run.student.calls
+
+
+def test_rows_that_are_no_comparisons_are_kept_aside(run: Run) -> None:
+    file = run.folder / "gate.jsonl"
+    file.write_text(file.read_text() + '{"prompt": "a"}\n')
+    pipeline.label(run.write())
+    (line,) = (run.folder / "run" / "judge" / "kept_aside.jsonl").read_text().splitlines()
+    assert json.loads(line)["id"] == "gate.jsonl:401"
 
 
 def test_a_judge_is_not_measured_twice_on_the_same_rows(run: Run) -> None:

@@ -81,6 +81,14 @@ class Judged:
         return self.comparison.better == (0 if self.margin > 0 else 1)
 
 
+def about_whole(comparison: Comparison, constitution: Constitution) -> bool:
+    """Whether its margin is of the kind that labels are made of: of all principles together.
+
+    A margin under one of several principles is another kind of evidence, with another worth.
+    """
+    return comparison.principle is None or constitution.principles == (comparison.principle,)
+
+
 def judge_comparisons(
     comparisons: Sequence[Comparison],
     engine: Engine,

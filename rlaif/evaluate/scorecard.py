@@ -19,7 +19,7 @@ import numpy as np
 
 from rlaif.constitution import Constitution
 from rlaif.engines.protocol import Engine, Usage
-from rlaif.evaluate.comparisons import Comparison, Judged, judge_comparisons
+from rlaif.evaluate.comparisons import Comparison, Judged, about_whole, judge_comparisons
 from rlaif.intervals import Rate, bootstrap, rate
 from rlaif.label.calibrate import (
     LEAST_ROWS,
@@ -200,20 +200,27 @@ def scorecard(
 
 
 def calibration(
-    judged: Sequence[Judged], judge: str, method: Method, way: Way = "platt"
+    judged: Sequence[Judged],
+    judge: str,
+    method: Method,
+    constitution: Constitution,
+    way: Way = "platt",
 ) -> Calibration:
     """The curves of a judge, fitted on all comparisons: for other data than these.
 
-    A principle has a curve of its own where enough comparisons were about it alone.
+    The pair's curve is for margins of all principles together, and is fitted on comparisons about
+    the whole constitution alone. A principle has a curve of its own where enough comparisons were
+    about it.
 
     Args:
         judged: from `judge_comparisons`.
         judge: `Method.fingerprint`.
         method: how it was asked.
+        constitution: whose pairs will be labelled.
         way: of the curves.
 
     Raises:
-        DataError: too few labels to fit.
+        DataError: too few labels about the whole constitution.
     """
     labels = [j for j in judged if j.margin]
     by_principle: dict[str, list[Judged]] = {}
@@ -224,7 +231,7 @@ def calibration(
         judge=judge,
         mode=method.mode,
         data=data_fingerprint([j.comparison for j in judged]),
-        pair=_curve(labels, way),
+        pair=_curve([j for j in labels if about_whole(j.comparison, constitution)], way),
         principles={
             key: _curve(rows, way) for key, rows in by_principle.items() if len(rows) >= LEAST_ROWS
         },
@@ -294,12 +301,21 @@ def _confidence(labels: Sequence[Judged], confidence: Sequence[float]) -> Confid
 
 
 def _calibrated(labels: Sequence[Judged], way: Way) -> Confidence | None:
-    """None where too little was labelled to fit a curve on four fifths of it."""
-    if len(labels) < LEAST_ROWS * 5 / 4:
-        return None
-    evidence, right = [abs(j.margin or 0.0) for j in labels], [bool(j.right) for j in labels]
-    found = out_of_fold(evidence, right, [j.comparison.group for j in labels], way)
-    return None if np.isnan(found).all() else _confidence(labels, found.tolist())
+    """None where too little was labelled to fit a curve on four fifths of it.
+
+    Margins under one principle and under all of them are two kinds of evidence, with a curve each.
+    """
+    kinds = [[j for j in labels if (j.comparison.principle is None) == w] for w in (True, False)]
+    measured = [j for kind in kinds if len(kind) >= LEAST_ROWS * 5 / 4 for j in kind]
+    found = [
+        out_of_fold(
+            [abs(j.margin or 0.0) for j in kind], [bool(j.right) for j in kind],
+            [j.comparison.group for j in kind], way,
+        )
+        for kind in kinds if len(kind) >= LEAST_ROWS * 5 / 4
+    ]  # fmt: skip
+    confidence = np.concatenate(found) if found else np.array([])
+    return None if np.isnan(confidence).all() else _confidence(measured, confidence.tolist())
 
 
 def _length(labels: Sequence[Judged]) -> Length:

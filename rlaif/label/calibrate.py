@@ -136,7 +136,8 @@ def fit(evidence: ArrayLike, right: ArrayLike, way: Way) -> Curve:
     if len(ok) < LEAST_ROWS:
         raise DataError(
             "too few labelled rows to calibrate on", key="rows", value=len(ok),
-            mend=f"give at least {LEAST_ROWS} with a decided verdict",
+            mend=f"give at least {LEAST_ROWS} comparisons about the whole constitution that get a "
+            "label, or do not calibrate",
         )  # fmt: skip
     if x.shape[1] > 1 and way != "platt":
         raise ValueError(f"{way} takes one number of evidence")

@@ -19,6 +19,8 @@ from rlaif.label.scores import refuse_pairwise_vetoes, score_record
 from rlaif.recipe import Pick as Settings
 from rlaif.records import Drop, Record
 
+NO_SURER = "no more likely right than wrong"
+
 
 def pick_sft(
     records: Sequence[Record],
@@ -109,25 +111,26 @@ def pick_pairs(
 
 
 def _calibrated(margin: float, calibration: Calibration | None) -> Row:
-    """A pair's calibrated probability. One under ½ may be a tie; it never turns a label round."""
     if calibration is None:
         return {}
-    probability = max(0.5, calibration.pair.confidence(margin))
+    probability = calibration.pair.confidence(margin)
     return {"chosen_probability": probability, "probability_calibrated": True}
 
 
 def _sure_enough(
     pairs: Mapping[Pair, float], settings: Settings, calibration: Calibration | None
 ) -> Mapping[Pair, float]:
+    """Those that are more likely right than wrong and, where that is asked for, surer still."""
     least = settings.min_confidence
-    if least is None:
-        return pairs
-    if calibration is None:
+    if calibration is None and least is not None:
         raise RecipeError(
             "confidence means nothing before it is calibrated", key="pick.min_confidence",
             value=least, mend="add a `gate` with labelled comparisons, and `calibrate`",
         )  # fmt: skip
-    return {p: m for p, m in pairs.items() if calibration.pair.confidence(m) >= least}
+    if calibration is None:
+        return pairs
+    sure = {pair: calibration.pair.confidence(margin) for pair, margin in pairs.items()}
+    return {p: m for p, m in pairs.items() if sure[p] > 0.5 and sure[p] >= (least or 0.0)}
 
 
 def _unsure(
@@ -138,5 +141,5 @@ def _unsure(
 ) -> Drop:
     assert calibration is not None
     best = max(map(calibration.pair.confidence, pairs.values()))
-    reason = f"confidence under {settings.min_confidence}"
+    reason = f"confidence under {settings.min_confidence}" if best > 0.5 else NO_SURER
     return Drop(record.id, "pairs", reason, f"greatest {best:.3f}")

@@ -124,8 +124,9 @@ def judged(n: int, principle=None) -> list[Judged]:
 
 def test_a_calibration_has_curves_for_principles_with_enough_rows_alone():
     kind, calm = make_constitution("Be kind.", "Be calm.").principles
-    rows_ = [*judged(60, kind), *judged(10, calm)]
-    found = calibration(rows_, "the judge", make_method())
+    rows_ = [*judged(60, kind), *judged(10, calm), *judged(70)]
+    both = make_constitution("Be kind.", "Be calm.")
+    found = calibration(rows_, "the judge", make_method(), both)
     assert set(found.principles) == {kind.fingerprint}
     assert found.pair.rows == 70
     assert found.pair.confidence(1.5) == pytest.approx(0.75, abs=0.1)
