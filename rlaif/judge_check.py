@@ -3,7 +3,7 @@
     gate.data → balanced comparisons → scorecard → pass, or stop
                                      ↘ calibration: what the pairs' probabilities are made by
 
-RUN/judge/ then holds scorecard.json, scorecard.png and calibration.json; in kept_aside.jsonl are the
+RUN/judge/ then holds scorecard.json, scorecard.png and calibration.json; kept_aside.jsonl has the
 rows that are no comparisons. Started again on the same comparisons, the judge is not asked again;
 other limits alone ask it nothing.
 """

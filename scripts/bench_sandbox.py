@@ -9,11 +9,11 @@ every constitution: the student that was trained under one must keep that one be
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from bench_rows import Row, row, show
 from rich.console import Console
 from rich.table import Table
 
@@ -26,7 +26,6 @@ from rlaif.sandbox.quickstart import HERE, quickstart
 from rlaif.tables import SAMPLES
 
 NAMES = ("concierge", "blunt", "warm")
-Row = dict[str, Any]
 
 
 def figures(summary: dict[str, Any]) -> list[Row]:
@@ -34,24 +33,19 @@ def figures(summary: dict[str, Any]) -> list[Row]:
     judge, gold, length = summary["judge"], summary["gold"], summary["mean_tokens"]
     decided = [row["dpo"] for row in gold["by_principle"].values() if row["dpo"] is not None]
     return [
-        _row("seconds in all", "<=", 180, sum(summary["seconds"].values())),
-        _row("judge accuracy", ">=", 0.95, judge["accuracy"]),
-        _row("judge, worst attribute", ">=", 0.90, min(judge["by_attribute"].values())),
-        _row("judge, held-out wordings", ">=", 0.85, judge["heldout_wording_accuracy"]),
-        _row("pairs confirmed by gold", ">=", 0.97, summary["pair_accuracy"]),
-        _row("gold, base", "<=", 0.60, gold["base"]),
-        _row("gold, after SFT", ">=", 0.75, gold["sft"]),
-        _row("gold, after DPO", ">=", 0.95, gold["dpo"]),
-        _row("gold, after DPO, worst principle", ">=", 0.90, min(decided)),
-        _row("length over the world's own, off by", "<=", 0.20,
+        row("seconds in all", "<=", 180, sum(summary["seconds"].values())),
+        row("judge accuracy", ">=", 0.95, judge["accuracy"]),
+        row("judge, worst attribute", ">=", 0.90, min(judge["by_attribute"].values())),
+        row("judge, held-out wordings", ">=", 0.85, judge["heldout_wording_accuracy"]),
+        row("pairs confirmed by gold", ">=", 0.97, summary["pair_accuracy"]),
+        row("gold, base", "<=", 0.60, gold["base"]),
+        row("gold, after SFT", ">=", 0.75, gold["sft"]),
+        row("gold, after DPO", ">=", 0.95, gold["dpo"]),
+        row("gold, after DPO, worst principle", ">=", 0.90, min(decided)),
+        row("length over the world's own, off by", "<=", 0.20,
              abs(length["dpo"] / length["gold"] - 1)),
-        _row("reward model accuracy", ">=", 0.90, summary["reward_model"]["accuracy"]),
+        row("reward model accuracy", ">=", 0.90, summary["reward_model"]["accuracy"]),
     ]  # fmt: skip
-
-
-def _row(name: str, how: str, wanted: float, measured: float) -> Row:
-    holds = measured <= wanted if how == "<=" else measured >= wanted
-    return {"name": name, "wanted": f"{how} {wanted:g}", "measured": measured, "holds": holds}
 
 
 def cross_table(out: Path) -> dict[str, dict[str, float]]:
@@ -82,22 +76,18 @@ def main(
         summary = quickstart(
             out / name, constitution=HERE / "constitutions" / f"{name}.yaml", seed=seed, quiet=True
         )
-        rows += [row | {"name": f"{name}: {row['name']}"} for row in figures(summary)]
+        rows += [found | {"name": f"{name}: {found['name']}"} for found in figures(summary)]
     table = cross_table(out)
     for name in NAMES:
-        rows.append(_row(f"{name}: own gold in the 3 × 3 table", ">=", 0.90, table[name][name]))
+        rows.append(row(f"{name}: own gold in the 3 × 3 table", ">=", 0.90, table[name][name]))
         best = best_of_row_and_column(table, name)
-        rows.append(_row(f"{name}: best of its row and column", ">=", 1, float(best)))
+        rows.append(row(f"{name}: best of its row and column", ">=", 1, float(best)))
     console = Console()
     cross = Table("trained under", *(f"by {n}" for n in NAMES), title="gold after DPO")
     for name in NAMES:
         cross.add_row(name, *(f"{table[name][n]:.3f}" for n in NAMES))
     console.print(cross)
-    shown = Table("name", "wanted", "measured", "holds")
-    for row in rows:
-        measured = "–" if math.isnan(row["measured"]) else f"{row['measured']:.3f}"
-        shown.add_row(row["name"], row["wanted"], measured, "yes" if row["holds"] else "NO")
-    console.print(shown)
+    show(rows, console)
     if json_file is not None:
         json_file.write_text(json.dumps({"rows": rows, "table": table}, indent=2) + "\n")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import typer
@@ -39,6 +40,7 @@ _POINTWISE = Method("pointwise", load_template("pointwise"))
 _CLIP = Judge().clip
 _RESPONSES = 4
 _CONFIDENCE = 0.95
+_HOW: dict[str, Any] = {"mode": "pointwise", "clip": _CLIP, "judge": "judge"}
 
 
 def rows(
@@ -88,34 +90,34 @@ def _records(count: int, taken: set[str], seed: int = 1) -> list[Record]:
 
 
 def _pairs(records: Sequence[Record], critic: Critic, level: float) -> list[Row]:
-    picked, _ = pick_pairs(
-        records, critic.constitution, Pick(), mode="pointwise", clip=_CLIP, judge="judge"
-    )
-    by_id = {record.id: record for record in records}
+    picked, _ = pick_pairs(records, critic.constitution, Pick(), **_HOW)
+    gold = _all_gold(records, critic.constitution)
 
     def right(pair: dict[str, object]) -> float:
-        gold = _gold(by_id[str(pair["record_id"])], critic.constitution)
-        return gold[_index(pair, "chosen_index")] > gold[_index(pair, "rejected_index")]
+        ranks = gold[str(pair["record_id"])]
+        return ranks[_index(pair, "chosen_index")] > ranks[_index(pair, "rejected_index")]
 
     kept, _ = review_pairs(picked, critic, _CONFIDENCE)
     return _shares(f"critic in a run, judge of {level}: pairs", picked, kept, right)
 
 
 def _picks(records: Sequence[Record], critic: Critic, level: float) -> list[Row]:
-    picked, _ = pick_sft(
-        records, critic.constitution, Pick(), mode="pointwise", clip=_CLIP, judge="judge"
-    )
-    by_id = {record.id: record for record in records}
+    picked, _ = pick_sft(records, critic.constitution, Pick(), **_HOW)
+    gold = _all_gold(records, critic.constitution)
 
     def no_worse(pick: dict[str, object]) -> float:
         """The share of the record's other responses that the picked one is no worse than."""
-        gold = _gold(by_id[str(pick["record_id"])], critic.constitution)
-        mine = gold.pop(_index(pick, "response_index"))
-        return sum(mine >= other for other in gold) / len(gold)
+        others = list(gold[str(pick["record_id"])])
+        mine = others.pop(_index(pick, "response_index"))
+        return sum(mine >= other for other in others) / len(others)
 
     kept, _ = review_picks(picked, records, critic, _CONFIDENCE)
     of = f"critic in a run, judge of {level}: picks, no worse than another response"
     return _shares(of, picked, kept, no_worse)
+
+
+def _all_gold(records: Sequence[Record], constitution: Constitution) -> dict[str, list[float]]:
+    return {record.id: _gold(record, constitution) for record in records}
 
 
 def _gold(record: Record, constitution: Constitution) -> list[float]:

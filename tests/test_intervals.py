@@ -40,3 +40,18 @@ def test_rows_of_one_prompt_count_as_one():
     apart = bootstrap(lambda rows: float(values[rows].mean()), [str(i) for i in range(1000)])
     assert high - low > 3 * (apart[1] - apart[0])
     assert all(math.isnan(x) for x in bootstrap(lambda rows: 0.0, []))
+
+
+def test_the_interval_holds_the_mean_and_narrows_with_more_groups():
+    rng = np.random.default_rng(0)
+    few, many = rng.random(20), rng.random(2000)
+
+    def interval(values):
+        return bootstrap(
+            lambda rows: float(values[rows].mean()), [str(i) for i in range(len(values))]
+        )
+
+    low, high = interval(few)
+    assert low < few.mean() < high
+    narrow = interval(many)
+    assert narrow[1] - narrow[0] < (high - low) / 3

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlaif.constitution import Constitution
+from rlaif.intervals import bootstrap
 from rlaif.label.method import Mode
 from rlaif.label.scores import score_record
 from rlaif.records import Record, fingerprint
@@ -94,7 +95,7 @@ def win_rate(
             lengths.append(record.responses[1].tokens - record.responses[0].tokens)
             prompts.append(record.meta["prompt"])
     outcome, length = np.array(wins, float), np.array(lengths, float)
-    low, high = bootstrap_interval(outcome, prompts, resamples, seed)
+    low, high = bootstrap(lambda rows: _mean(outcome[rows]), prompts, resamples, seed)
     return WinRate(
         win_rate=_mean(outcome),
         low=low,
@@ -106,31 +107,6 @@ def win_rate(
         mean_tokens_base=_mean(np.array([r.responses[0].tokens for r in records], float)),
         mean_tokens_trained=_mean(np.array([r.responses[1].tokens for r in records], float)),
     )
-
-
-def bootstrap_interval(
-    values: Floats, groups: Sequence[str], resamples: int, seed: int
-) -> tuple[float, float]:
-    """The 95 % percentile interval of a mean, resampling whole groups (Efron 1979).
-
-    Args:
-        values: shape (n,).
-        groups: what each value belongs to, n of them; answers to one prompt are not independent.
-        resamples: how many.
-        seed: of the draws.
-
-    Returns:
-        (low, high); NaN where there are no values.
-    """
-    if not len(values):
-        return math.nan, math.nan
-    _, group = np.unique(np.array(groups), return_inverse=True)
-    sums, sizes = np.bincount(group, values), np.bincount(group)
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(sums), size=(resamples, len(sums)))
-    means = sums[drawn].sum(1) / sizes[drawn].sum(1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
 
 
 def length_controlled(outcome: Floats, length: Floats) -> float:

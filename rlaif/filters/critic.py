@@ -23,7 +23,7 @@ sees them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,16 +132,10 @@ def review_pairs(
         for row, review in zip(rows, reviews, strict=True)
     ]
     faults = _faults([(c.prompt, c.responses[0]) for c in asked], critic)
-    kept, drops = list[Row](), list[Drop]()
-    for row, sure, fault in zip(rows, found, faults, strict=True):
-        fault = fault or _doubt(sure, min_confidence)
-        if fault is None:
-            probability = {"chosen_probability": sure.confidence, "probability_calibrated": True}
-            kept.append(row | probability)
-        else:
-            which = f"responses {row['chosen_index']} over {row['rejected_index']}"
-            drops.append(_drop(row, fault, which))
-    return kept, drops
+    kept, drops = _sorted(rows, found, faults, min_confidence, _which_pair)
+    probable = [{"chosen_probability": sure.confidence, "probability_calibrated": True}
+                for sure in kept.values()]  # fmt: skip
+    return [rows[i] | p for i, p in zip(kept, probable, strict=True)], drops
 
 
 def review_picks(
@@ -164,14 +158,35 @@ def review_picks(
     curve = _calibrated(critic)
     found = _over_others(rows, records, critic, curve)
     faults = _faults([(chat_from_json(r["prompt"]), _text(r["completion"])) for r in rows], critic)
-    kept, drops = list[Row](), list[Drop]()
-    for row, sure, fault in zip(rows, found, faults, strict=True):
-        fault = fault or _doubt(sure, min_confidence)
+    kept, drops = _sorted(rows, found, faults, min_confidence, _which_pick)
+    return [rows[i] for i in kept], drops
+
+
+def _sorted(
+    rows: Sequence[Row],
+    found: Sequence[_Sure],
+    faults: Sequence[Fault | None],
+    least: float,
+    which: Callable[[Row], str],
+) -> tuple[dict[int, _Sure], list[Drop]]:
+    """Which rows pass, by their place, and a drop for every other one."""
+    kept, drops = dict[int, _Sure](), list[Drop]()
+    for i, (row, sure, fault) in enumerate(zip(rows, found, faults, strict=True)):
+        fault = fault or _doubt(sure, least)
         if fault is None:
-            kept.append(row)
+            kept[i] = sure
         else:
-            drops.append(_drop(row, fault, f"response {row['response_index']}"))
+            reason, detail = fault
+            drops.append(Drop(row["record_id"], "critic", reason, f"{which(row)}: {detail}"))
     return kept, drops
+
+
+def _which_pair(row: Row) -> str:
+    return f"responses {row['chosen_index']} over {row['rejected_index']}"
+
+
+def _which_pick(row: Row) -> str:
+    return f"response {row['response_index']}"
 
 
 def _calibrated(critic: Critic) -> Curve:
@@ -235,11 +250,6 @@ def _doubt(sure: _Sure, least: float) -> Fault | None:
     if sure.confidence < least:
         return f"critic's confidence under {least}", f"{sure.confidence:.3f}"
     return None
-
-
-def _drop(row: Row, fault: Fault, which: str) -> Drop:
-    reason, detail = fault
-    return Drop(row["record_id"], "critic", reason, f"{which}: {detail}")
 
 
 def _text(messages: Sequence[Mapping[str, str]]) -> str:

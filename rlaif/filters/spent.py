@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rlaif.engines.protocol import Engine, Generation, Label, LabelScore, Sampling
+from rlaif.engines.protocol import Engine, Generation, Label, LabelScore, Sampling, Usage
 from rlaif.filters.ways import Question, Way
 from rlaif.label.ask import Answer
 from rlaif.records import Chat
@@ -62,13 +62,16 @@ class Metered:
         length: of a chat, in the tokens that are to be counted.
 
     Attributes:
-        usage: the engine's own.
         spent: so far. A chat with n responses is one call; each response counts as generated.
     """
 
     def __init__(self, engine: Engine, length: Length = length_in_words) -> None:
         self.engine, self.length, self.spent = engine, length, Spent()
-        self.usage = engine.usage  # its own count, which goes on
+
+    @property
+    def usage(self) -> Usage:
+        """What the engine has done."""
+        return self.engine.usage
 
     @property
     def identity(self) -> Mapping[str, str]:

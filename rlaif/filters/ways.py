@@ -16,7 +16,6 @@ from typing import Protocol
 from rlaif.engines.protocol import Engine
 from rlaif.label.ask import Answer, ask
 from rlaif.label.method import Method
-from rlaif.label.templates import prompt_text
 from rlaif.records import Chat, fingerprint
 
 
@@ -90,14 +89,8 @@ def chat(question: Question, method: Method) -> Chat:
     Raises:
         ValueError: the method compares two responses and there is one, or the reverse.
     """
-    if (method.mode == "pairwise") != (question.other is not None):
-        raise ValueError(f"a {method.mode} method does not fit this number of responses")
-    values = {"prompt": prompt_text(question.prompt), "principle": question.principle}
-    if question.other is None:
-        values["response"] = question.response
-    else:
-        values |= {"response_a": question.response, "response_b": question.other}
-    return (method.template.message(method.reasoning, **values),)
+    q = question
+    return method.question(q.prompt, q.principle, q.response, q.other)
 
 
 def both_orders(questions: Sequence[Question], engine: Engine, *, way: Way) -> list[Answer]:

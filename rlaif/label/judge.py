@@ -16,7 +16,6 @@ from rlaif.constitution import Principle
 from rlaif.engines.protocol import Engine
 from rlaif.label.ask import Answer, ask
 from rlaif.label.method import Method, Mode, distinct
-from rlaif.label.templates import prompt_text
 from rlaif.records import Chat, Record, Verdict
 
 _View = tuple[int, int | None]  # the response shown; pairwise: shown as A, and the one shown as B
@@ -77,14 +76,9 @@ def _first_places(record: Record) -> list[int]:
 
 
 def _question(record: Record, view: _View, principle: Principle, method: Method) -> Chat:
-    first, second = view
-    values = {"prompt": prompt_text(record.prompt), "principle": principle.text}
-    if second is None:
-        values["response"] = record.responses[first].text
-    else:
-        values["response_a"] = record.responses[first].text
-        values["response_b"] = record.responses[second].text
-    return (method.template.message(method.reasoning, **values),)
+    first, second = (None if i is None else record.responses[i].text for i in view)
+    assert first is not None
+    return method.question(record.prompt, principle.text, first, second)
 
 
 def _with_verdicts(

@@ -12,9 +12,9 @@ from typing import Literal, Self
 
 from rlaif.constitution import Principle
 from rlaif.engines.protocol import LETTERS, NO, RATINGS, YES, Label
-from rlaif.label.templates import Template, load_template
+from rlaif.label.templates import Template, load_template, prompt_text
 from rlaif.recipe import Judge as Settings
-from rlaif.records import fingerprint
+from rlaif.records import Chat, fingerprint
 
 Mode = Literal["pointwise", "pairwise", "rating"]
 
@@ -56,6 +56,23 @@ class Method:
         template = load_template(settings.mode, folder)
         tokens = settings.max_reasoning_tokens
         return cls(settings.mode, template, settings.min_coverage, reasoning, tokens)
+
+    def question(
+        self, prompt: Chat, principle: str, response: str, other: str | None = None
+    ) -> Chat:
+        """What the judge is shown: one response or, pairwise, two, the first of them as A.
+
+        Raises:
+            ValueError: the mode compares two responses and there is one, or the reverse.
+        """
+        if (self.mode == "pairwise") != (other is not None):
+            raise ValueError(f"a {self.mode} method does not fit this number of responses")
+        values = {"prompt": prompt_text(prompt), "principle": principle}
+        if other is None:
+            values["response"] = response
+        else:
+            values |= {"response_a": response, "response_b": other}
+        return (self.template.message(self.reasoning, **values),)
 
     def fingerprint(self, identity: Mapping[str, str]) -> str:
         """Names the judge: this method, put to the engine of that `Engine.identity`."""

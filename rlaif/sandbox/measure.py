@@ -76,52 +76,6 @@ def judge_accuracy(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class PairwiseAccuracy:
-    """A judge of two answers at once: how often it is right, and how often the order decides.
-
-    Attributes:
-        mean: share of right verdicts, the two orders taken together; an abstention is not right.
-        flip_rate: share of verdicts that turn round when the order is swapped.
-    """
-
-    mean: float
-    flip_rate: float
-
-
-def pairwise_accuracy(engine: Engine, method: Method, n: int, seed: int = 0) -> PairwiseAccuracy:
-    """A pairwise judge on `n` pairs of answers that differ in what the principle asks.
-
-    Args:
-        engine: the judge.
-        method: how it is asked, in pairwise mode.
-        n: how many pairs.
-        seed: of the answers and of the wordings.
-    """
-    rng = random.Random(f"pairs {seed}")
-    chats, gold = [], []
-    for prompt in prompts.prompts(n, "evaluate", seed):
-        question = prompts.parse(prompt)
-        assert question is not None
-        attribute = rng.choice([CORES[question.kind], *MANNERS])
-        wish, first = Wish(attribute, rng.random() < 0.5), rng.random() < 0.5
-        texts = [answer(prompt, {attribute: has}, rng) for has in (first, not first)]
-        asked = {"prompt": prompt, "principle": principles.draw(rng, *wish)}
-        for a, b in (texts, texts[::-1]):
-            values = asked | {"response_a": a, "response_b": b}
-            chats.append((method.template.message(method.reasoning, **values),))
-        gold.append(wish.present == first)
-    said = [found.log_odds for found in ask(chats, engine, method)]
-    right, flipped = list[bool](), list[bool]()
-    for in_order, swapped, better in zip(said[::2], said[1::2], gold, strict=True):
-        if in_order is None or swapped is None:
-            right.append(False)
-            continue
-        right.append((in_order > swapped) == better)
-        flipped.append((in_order > 0) == (swapped > 0))
-    return PairwiseAccuracy(_mean(right), _mean(flipped))
-
-
 def wishes(constitution: Constitution) -> dict[str, Wish | None]:
     """What each principle asks, by its id; None for a text that the world has no gold for."""
     return {p.id: principles.read(p.text) for p in constitution.principles}

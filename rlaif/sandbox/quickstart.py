@@ -23,6 +23,7 @@ from rlaif import pipeline, strict_yaml
 from rlaif.constitution import Constitution
 from rlaif.engines.load import load_engine
 from rlaif.errors import ConstitutionError
+from rlaif.evaluate import scorecard
 from rlaif.evaluate.rewards import reward_accuracy
 from rlaif.journal import Stage
 from rlaif.label.method import Method
@@ -33,7 +34,7 @@ from rlaif.recipe import Recipe
 from rlaif.records import Record, fingerprint
 from rlaif.run_folder import RunFolder
 from rlaif.sandbox import measure, prompts
-from rlaif.sandbox.comparisons import write_gate
+from rlaif.sandbox.comparisons import comparisons, write_gate
 from rlaif.stages import Progress
 
 HERE = Path(__file__).parent
@@ -160,15 +161,18 @@ def _measure_judge(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
             for held_out in (False, True)
         )
         pairwise = Method("pairwise", load_template("pairwise"))
-        pairs = measure.pairwise_accuracy(teacher, pairwise, _PAIRS_JUDGED, recipe.seed)
+        asked = comparisons(_PAIRS_JUDGED, recipe.seed)
+        card, _ = scorecard.measure(
+            asked, teacher, Constitution.load(recipe.constitution), pairwise, clip=recipe.judge.clip
+        )
     measured = {
         "accuracy": seen.mean,
         "by_attribute": dict(seen.by_attribute),
         "heldout_wording_accuracy": new.mean,
         "heldout_wording_by_attribute": dict(new.by_attribute),
         "abstained": seen.abstained,
-        "pairwise_accuracy": pairs.mean,
-        "flip_rate": pairs.flip_rate,
+        "pairwise_accuracy": card.accuracy.value * card.accuracy.rows / card.comparisons,
+        "flip_rate": card.flip_rate.value,
     }
     run.write_text(file, json.dumps({"key": key, "measured": measured}))
     return measured

@@ -10,11 +10,13 @@ import pytest
 from rlaif.constitution import Constitution
 from rlaif.engines.protocol import Sampling
 from rlaif.engines.transformers import TransformersEngine
+from rlaif.evaluate import scorecard
 from rlaif.label.method import Method
 from rlaif.label.sample import sample
 from rlaif.label.templates import load_template
 from rlaif.records import Message, Record, record_id
 from rlaif.sandbox import measure, prompts
+from rlaif.sandbox.comparisons import comparisons
 from rlaif.sandbox.quickstart import HERE
 
 
@@ -36,9 +38,21 @@ def test_the_teacher_reads_principles_also_in_new_wordings(
 
 
 def test_the_teacher_compares_two_answers_whatever_their_order(teacher: TransformersEngine) -> None:
-    found = measure.pairwise_accuracy(teacher, Method("pairwise", load_template("pairwise")), 60, 7)
-    assert found.mean >= 0.9
-    assert found.flip_rate <= 0.1
+    method = Method("pairwise", load_template("pairwise"))
+    concierge = Constitution.load(HERE / "constitutions" / "concierge.yaml")
+    found, _ = scorecard.measure(comparisons(60, 7), teacher, concierge, method, clip=0.01)
+    assert found.accuracy.value >= 0.9
+    assert found.flip_rate.value <= 0.1
+    assert found.abstention_rate == 0
+
+
+def test_the_teachers_reasons_lead_to_its_verdicts(teacher: TransformersEngine) -> None:
+    reasons = load_template("reasoning")
+    concierge = Constitution.load(HERE / "constitutions" / "concierge.yaml")
+    for mode in ("pointwise", "pairwise", "rating"):
+        method = Method(mode, load_template(mode), reasoning=reasons)
+        found, _ = scorecard.measure(comparisons(40, 7), teacher, concierge, method, clip=0.01)
+        assert found.accuracy.value >= 0.9 and found.accuracy.rows >= 36
 
 
 def test_the_teacher_rates_as_it_judges(teacher: TransformersEngine) -> None:
