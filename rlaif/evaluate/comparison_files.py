@@ -175,9 +175,15 @@ def _dialogue(text: str) -> Chat:
 def _preference(row: Values) -> _Parts:
     chosen, rejected = row["chosen"], row["rejected"]
     if isinstance(chosen, str) and isinstance(rejected, str):
-        if (prompt := row.get("prompt")) is not None:
-            return read_chat(prompt), (chosen, rejected), 0, None
-        return _implicit(chosen, rejected)
+        if (prompt := row.get("prompt")) is None:
+            return _implicit(chosen, rejected)
+        if (
+            isinstance(prompt, str)
+            and prompt
+            and all(side.startswith(prompt) for side in (chosen, rejected))
+        ):  # the prompt is in both sides too, and is no part of an answer
+            chosen, rejected = (side[len(prompt) :].lstrip() for side in (chosen, rejected))
+        return read_chat(prompt), (chosen, rejected), 0, None
     if not isinstance(chosen, list) or not isinstance(rejected, list):
         raise BadRow("chosen and rejected are neither texts nor messages")
     return _messages(chosen, rejected, row.get("prompt"))

@@ -76,6 +76,12 @@ def message(role: str, text: str) -> dict[str, str]:
             "subset": "alpacaeval-easy",
         },
         {
+            "prompt": "How?",
+            "chosen": "How? So.",
+            "rejected": "How? No.",
+            "subset": "alpacaeval-easy",
+        },
+        {
             "chosen": "\n\nHuman: How?\n\nAssistant: So.",
             "rejected": "\n\nHuman: How?\n\nAssistant: No.",
             "subset": "alpacaeval-easy",
