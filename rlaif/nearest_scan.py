@@ -1,0 +1,152 @@
+"""Which few anchors can be a query's nearest: one matrix product, bounded, never kept whole.
+
+Under nearest.py. A block of queries is multiplied with a chunk of anchors, and leaves the cache
+only as the greatest product of every few anchors (a group). Rounding moves a product by no more
+than a bound that follows from the vectors: |q·a − q'·a'| ≤ |q − q'||a'| + |q||a − a'|, and the
+rounding of the result. A group whose maximum falls short of the best by more than twice that bound
+cannot hold the nearest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+
+GROUP = 16  # products behind one maximum: fewer is more maxima, more is more to multiply again
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """The anchors as the scan multiplies them.
+
+    Attributes:
+        anchors: [m, width] in the precision of the scan, padded with zeros to whole groups.
+        count: how many of them are anchors.
+        error: the greatest length that rounding moved an anchor by.
+        longest: the greatest length of an anchor.
+        scores: memory for the products of a block with a chunk.
+        block: queries at once.
+        chunk: anchors at once.
+    """
+
+    anchors: torch.Tensor
+    count: int
+    error: float
+    longest: float
+    scores: torch.Tensor
+    block: int
+    chunk: int
+
+    def near_groups(
+        self, queries: torch.Tensor, k: int, itself: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Every group that can hold one of the k nearest.
+
+        Args:
+            queries: [n, width] in float32, at most a block.
+            k: neighbours a query.
+            itself: [n] the anchor that each query is, where the queries are anchors.
+
+        Returns:
+            The query and the group of each find, in the order of queries; and how many each has.
+        """
+        rounded = queries.to(self.anchors.dtype)
+        maxima = self._maxima(rounded, itself)
+        near = maxima >= self._least(queries, rounded, maxima, k)[:, None]
+        rows, groups = near.nonzero(as_tuple=True)
+        return rows, groups, torch.bincount(rows, minlength=len(queries))
+
+    def members(self, groups: torch.Tensor) -> torch.Tensor:
+        """[groups, GROUP] the anchors of each; a number of `count` or above is none."""
+        chunk = groups * GROUP // self.chunk * self.chunk
+        stride = (len(self.anchors) - chunk).clamp(max=self.chunk) // GROUP
+        place = torch.arange(GROUP, device=groups.device)
+        first = chunk + groups - chunk // GROUP
+        return first[:, None] + place * stride[:, None]
+
+    def _maxima(self, queries: torch.Tensor, itself: torch.Tensor | None) -> torch.Tensor:
+        """[n, groups] the greatest product of each group: anchors that are a stride apart."""
+        found = queries.new_empty(len(queries), len(self.anchors) // GROUP)
+        for start in range(0, len(self.anchors), self.chunk):
+            part = self.anchors[start : start + self.chunk]
+            scores = self.scores[: len(queries) * len(part)].view(len(queries), len(part))
+            torch.mm(queries, part.T, out=scores)
+            scores[:, max(0, self.count - start) :] = -torch.inf
+            if itself is not None:
+                rows = ((start <= itself) & (itself < start + len(part))).nonzero()[:, 0]
+                scores[rows, itself[rows] - start] = -torch.inf
+            groups = len(part) // GROUP
+            slots = found[:, start // GROUP : start // GROUP + groups]
+            torch.amax(scores.view(len(queries), GROUP, groups), dim=1, out=slots)
+        return found
+
+    def _least(
+        self, queries: torch.Tensor, rounded: torch.Tensor, maxima: torch.Tensor, k: int
+    ) -> torch.Tensor:
+        """[n] the least product in the scan that one of the k nearest can have.
+
+        The k greatest maxima are products of k anchors, all of which are at least the k-th.
+        """
+        if k > maxima.shape[1]:
+            return maxima.new_full((len(queries),), -torch.inf)
+        best = maxima.amax(1) if k == 1 else maxima.topk(k, dim=1).values[:, -1]
+        length = queries.norm(dim=1)
+        summed = queries.shape[1] * 2.0**-24  # the error of a sum in float32
+        moved = (queries - rounded.float()).norm(dim=1) * (self.longest + self.error)
+        bound = moved + length * (self.error + summed * self.longest)
+        # Three results are rounded: the best, one beside it, and this least one.
+        relative = 3.1 * torch.finfo(maxima.dtype).eps / 2
+        return (best.float() - 2.1 * bound - relative * best.float().abs()).to(maxima.dtype)
+
+
+def ready(anchors: torch.Tensor, dtype: torch.dtype) -> Scan:
+    """Anchors [m, width] in float32, ready to be scanned in this precision."""
+    # Products of a block and a chunk stay in a processor's second-level cache.
+    block, chunk = (8192, 65_536) if anchors.is_cuda else (256, 1024)
+    padded = torch.nn.functional.pad(anchors.to(dtype), (0, 0, 0, -len(anchors) % GROUP))
+    pairs = zip(anchors.split(chunk), padded[: len(anchors)].split(chunk), strict=True)
+    error = max(float((plain - rounded.float()).norm(dim=1).max()) for plain, rounded in pairs)
+    longest = float(torch.linalg.vector_norm(anchors, dim=1).max())
+    scores = torch.empty(block * min(chunk, len(padded)), dtype=dtype, device=anchors.device)
+    return Scan(padded, len(anchors), error, longest, scores, block, chunk)
+
+
+@cache
+def bfloat16_is_faster(device: str) -> bool:
+    """Whether this machine multiplies in bfloat16 in hardware, and a trial is faster in it."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    if not any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
+        return False
+    return _seconds(torch.bfloat16) < _seconds(torch.float32)
+
+
+def _seconds(dtype: torch.dtype) -> float:
+    """The least time of a few scans of a block."""
+    anchors = torch.nn.functional.normalize(torch.rand(2048, 384))
+    scan, took = ready(anchors, dtype), []
+    for _ in range(4):
+        before = time.perf_counter()
+        scan.near_groups(anchors[: scan.block], 1, None)
+        took.append(time.perf_counter() - before)
+    return min(took)
+
+
+@contextlib.contextmanager
+def exact_products() -> Iterator[None]:
+    """Whatever the process allows, products in here are as precise as their type."""
+    flags = torch.backends.cuda.matmul
+    before = torch.get_float32_matmul_precision(), flags.allow_bf16_reduced_precision_reduction
+    torch.set_float32_matmul_precision("highest")
+    flags.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        flags.allow_bf16_reduced_precision_reduction = before[1]
