@@ -32,7 +32,8 @@ Found = tuple[Vectors, NDArray[np.int64]]
 
 _PRECISIONS = ("auto", "float32", "bfloat16")
 _CROWDED = 32  # groups; a query that is near to more is multiplied with all anchors
-_AT_ONCE = 16_384  # pairs that are multiplied again: 25 MB at a width of 384
+_AT_ONCE = 2048  # pairs that are multiplied again: 3 MB at a width of 384
+_LOOKED_AT = 65_536  # rows
 _WHOLE = 4_000_000  # products of crowded queries in memory at once
 _WORTH_A_TRIAL = 2e10  # multiplications: a fifth of a second or so
 
@@ -108,7 +109,10 @@ def check_vectors(vectors: Vectors, width: int | None = None, what: str = "embed
             f"{what} are of width {vectors.shape[1]}, the anchors of width {width}",
             mend="embed both with the same model",
         )
-    bad = ~np.isfinite(vectors).all(axis=1)
+    blocks = (vectors[at : at + _LOOKED_AT] for at in range(0, len(vectors), _LOOKED_AT))
+    bad = np.concatenate(
+        [~np.isfinite(block).all(axis=1) for block in blocks] or [np.zeros(0, bool)]
+    )
     if bad.any():
         raise DataError(
             f"not finite: {int(bad.sum())} of the {what}, the first in row {int(bad.argmax())}",
@@ -237,8 +241,11 @@ class _Search:
         if itself is not None:
             valid &= members != itself[rows][:, None]
         rows, members = rows.repeat_interleave(valid.sum(1)), members[valid]
-        parts = zip(rows.split(_AT_ONCE), members.split(_AT_ONCE), strict=True)
-        products = [torch.linalg.vecdot(queries[r], self.anchors[m]) for r, m in parts]
+        parts = zip(torch.split(rows, _AT_ONCE), torch.split(members, _AT_ONCE), strict=True)
+        products = [
+            torch.linalg.vecdot(queries.index_select(0, r), self.anchors.index_select(0, m))
+            for r, m in parts
+        ]
         return _best(
             rows.cpu().numpy(), members.cpu().numpy(),
             torch.cat(products).cpu().numpy(), len(queries), self.k,
@@ -253,7 +260,8 @@ class _Search:
             some = slice(at, at + max(1, _WHOLE // len(self.anchors)))
             part = queries[some].double()
             products = torch.cat(
-                [(part @ chunk.double().T).float() for chunk in self.anchors.split(_AT_ONCE)], dim=1
+                [(part @ chunk.double().T).float() for chunk in torch.split(self.anchors, 16_384)],
+                dim=1,
             )
             if itself is not None:
                 products[torch.arange(len(part)), itself[some]] = -torch.inf

@@ -17,7 +17,7 @@ from functools import cache
 
 import torch
 
-GROUP = 16  # products behind one maximum: fewer is more maxima, more is more to multiply again
+GROUP = 8  # products behind one maximum: fewer is more maxima, more is more to multiply again
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,15 +101,18 @@ class Scan:
         bound = moved + length * (self.error + summed * self.longest)
         # Three results are rounded: the best, one beside it, and this least one.
         relative = 3.1 * torch.finfo(maxima.dtype).eps / 2
-        return (best.float() - 2.1 * bound - relative * best.float().abs()).to(maxima.dtype)
+        least: torch.Tensor = best.float() - 2.1 * bound - relative * best.float().abs()
+        return least.to(maxima.dtype)
 
 
 def ready(anchors: torch.Tensor, dtype: torch.dtype) -> Scan:
     """Anchors [m, width] in float32, ready to be scanned in this precision."""
     # Products of a block and a chunk stay in a processor's second-level cache.
-    block, chunk = (8192, 65_536) if anchors.is_cuda else (256, 1024)
+    block, chunk = (8192, 65_536) if anchors.is_cuda else (512, 1024)
     padded = torch.nn.functional.pad(anchors.to(dtype), (0, 0, 0, -len(anchors) % GROUP))
-    pairs = zip(anchors.split(chunk), padded[: len(anchors)].split(chunk), strict=True)
+    pairs = zip(
+        torch.split(anchors, chunk), torch.split(padded[: len(anchors)], chunk), strict=True
+    )
     error = max(float((plain - rounded.float()).norm(dim=1).max()) for plain, rounded in pairs)
     longest = float(torch.linalg.vector_norm(anchors, dim=1).max())
     scores = torch.empty(block * min(chunk, len(padded)), dtype=dtype, device=anchors.device)
@@ -120,8 +123,8 @@ def ready(anchors: torch.Tensor, dtype: torch.dtype) -> Scan:
 def bfloat16_is_faster(device: str) -> bool:
     """Whether this machine multiplies in bfloat16 in hardware, and a trial is faster in it."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    able = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     if not any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
         return False
     return _seconds(torch.bfloat16) < _seconds(torch.float32)
