@@ -24,7 +24,7 @@ from rlaif.cells import Cells, fit_cells
 from rlaif.embed import Embedded, Vectors
 from rlaif.errors import DataError
 from rlaif.filters.drift_ngrams import Tokenize, count_ngrams
-from rlaif.filters.drift_null import Divergence, Outcome, Table, outcome
+from rlaif.filters.drift_null import Outcome, Statistic, Table, crowding, divergences, outcome
 from rlaif.records import Drop
 
 FEWEST = 20
@@ -35,6 +35,14 @@ Side = Literal["human", "synthetic"]
 _FITTED = 40  # texts a cell that the cells are fitted on; more place the centres no better
 _MOST_CELLS = 100
 
+_NAMES = (
+    "KL(human ‖ synthetic), cells",
+    "KL(synthetic ‖ human), cells",
+    "most crowded cell",
+    "KL(human ‖ synthetic), n-grams",
+    "KL(synthetic ‖ human), n-grams",
+)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drift:
@@ -44,7 +52,9 @@ class Drift:
         kl_human_synthetic: KL(human ‖ synthetic) over cells: large where the synthetic texts lack
             what humans write.
         kl_synthetic_human: KL(synthetic ‖ human) over cells: large where they have too much.
-        ngrams: the same two over n-grams; empty where there were no texts.
+        crowding: the largest excess of synthetic texts in one cell, in standard deviations; it has
+            no interval.
+        ngrams: the two divergences over n-grams; empty where there were no texts.
         alarm: any of them is over its limit.
         p_value: of all of them together.
         cells: the quantisation.
@@ -52,9 +62,10 @@ class Drift:
         drops: texts that could not be embedded, and are in no number.
     """
 
-    kl_human_synthetic: Divergence
-    kl_synthetic_human: Divergence
-    ngrams: tuple[Divergence, ...]
+    kl_human_synthetic: Statistic
+    kl_synthetic_human: Statistic
+    crowding: Statistic
+    ngrams: tuple[Statistic, ...]
     alarm: bool
     p_value: float
     cells: Cells
@@ -62,12 +73,10 @@ class Drift:
     drops: tuple[Drop, ...] = ()
 
     @property
-    def divergences(self) -> Mapping[str, Divergence]:
+    def statistics(self) -> Mapping[str, Statistic]:
         """All of them, by name."""
-        names = ("cells_human_synthetic", "cells_synthetic_human",
-                 "ngrams_human_synthetic", "ngrams_synthetic_human")  # fmt: skip
-        both = (self.kl_human_synthetic, self.kl_synthetic_human)
-        return dict(zip(names, both + self.ngrams, strict=False))
+        cells = (self.kl_human_synthetic, self.kl_synthetic_human, self.crowding)
+        return dict(zip(_NAMES, cells + self.ngrams, strict=False))
 
     @property
     def ratio(self) -> NDArray[np.float64]:
@@ -85,7 +94,7 @@ class Drift:
         return {
             "alarm": self.alarm, "p_value": self.p_value, "human": human, "synthetic": synthetic,
             "dropped": len(self.drops),
-            "divergences": {name: _plain(d) for name, d in self.divergences.items()},
+            "statistics": {name: _plain(s) for name, s in self.statistics.items()},
             "cells": cells,
         }  # fmt: skip
 
@@ -97,11 +106,7 @@ class Drift:
         ]
         if self.drops:
             lines[0] += f", {len(self.drops)} set aside"
-        lines += [
-            f"  {name:<23} {d.value:.4f} nats{' OVER' if d.over else ''}, by chance "
-            f"{d.null_mean:.4f}, limit {d.limit:.4f}; less chance {d.low:.4f} to {d.high:.4f}"
-            for name, d in self.divergences.items()
-        ]
+        lines += [f"  {name:<31} {_told(s)}" for name, s in self.statistics.items()]
         worst = np.argsort(-self.ratio, kind="stable")[:3]
         told = ", ".join(
             f"cell {c} {self.counts[c, 1]} to {self.counts[c, 0]} (×{self.ratio[c]:.1f})"
@@ -200,17 +205,20 @@ class Samples:
     tables: tuple[Table, ...]
 
     def test(self, permutations: int, resamples: int, level: float, seed: int) -> Outcome:
-        """The divergences of these samples, tested together."""
+        """The statistics of these samples, tested together."""
+        measures = ((divergences, crowding), (divergences,))
         return outcome(
-            self.tables, self.synthetic, permutations=permutations, resamples=resamples,
+            list(zip(self.tables, measures, strict=False)), self.synthetic,
+            permutations=permutations, resamples=resamples,
             level=level, seed=seed,
         )  # fmt: skip
 
     def drift(self, found: Outcome) -> Drift:
         """What was found, with the counts of the cells."""
-        first, second, *others = found.divergences
+        there, back, crowded, *others = found.statistics
+        crowded = replace(crowded, low=math.nan, high=math.nan)  # a maximum is not resampled well
         return Drift(
-            first, second, tuple(others), found.alarm, found.p_value, self.cells, self.counts
+            there, back, crowded, tuple(others), found.alarm, found.p_value, self.cells, self.counts
         )
 
     @property
@@ -223,6 +231,10 @@ class Samples:
         """These rows alone, in the same cells."""
         tables = tuple(table[kept] for table in self.tables)
         return Samples(self.order[kept], self.synthetic[kept], self.cell[kept], self.cells, tables)
+
+    def cells_alone(self) -> Samples:
+        """The same rows without their n-grams."""
+        return replace(self, tables=self.tables[:1])
 
 
 def pooled(
@@ -319,11 +331,17 @@ def _one_hot(cell: NDArray[np.intp], cells: int) -> Table:
     return csr_matrix((np.ones(len(cell), np.float32), (rows, cell)), shape=(len(cell), cells))
 
 
-def _plain(divergence: Divergence) -> dict[str, float | bool | None]:
+def _plain(statistic: Statistic) -> dict[str, float | bool | None]:
     numbers = {
-        name: getattr(divergence, name)
+        name: getattr(statistic, name)
         for name in ("value", "low", "high", "null_mean", "limit", "p_value")
     }
     return {n: v if math.isfinite(v) else None for n, v in numbers.items()} | {
-        "over": divergence.over
+        "over": statistic.over
     }
+
+
+def _told(s: Statistic) -> str:
+    over = " OVER" if s.over else ""
+    known = "" if math.isnan(s.low) else f"; less chance {s.low:.4f} to {s.high:.4f}"
+    return f"{s.value:.4f}{over}, by chance {s.null_mean:.4f}, limit {s.limit:.4f}{known}"

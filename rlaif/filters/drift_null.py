@@ -1,4 +1,4 @@
-"""Are two samples one distribution? Divergences of tables, their interval and their null.
+"""Are two samples one distribution? Statistics of tables, their interval and their null.
 
 Called by drift.py, which makes the tables: a row a text, a column what is counted (a cell of
 embedding space, an n-gram). A text is the unit: its n-grams are not independent of each other, so
@@ -8,7 +8,7 @@ whole rows change sides in the null and are resampled in the bootstrap.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -27,17 +27,21 @@ _PSEUDO_COUNT = 0.5
 _BLOCK = 20_000_000  # weights in memory at once: 80 MB
 
 
+Measure = Callable[[Floats, Floats], Floats]
+"""Counts of both sides, [columns, draws], → [statistics, draws]."""
+
+
 @dataclass(frozen=True, slots=True)
-class Divergence:
-    """A Kullback–Leibler divergence, in nats, beside what chance makes of it.
+class Statistic:
+    """A number that tells two samples apart, beside what chance makes of it.
 
     Attributes:
-        value: as measured, with smoothed counts.
+        value: as measured; the more, the further apart.
         low, high: its 95 % interval, less what chance adds to every such number; 0 or more.
         null_mean: the mean over relabelled samples of the same sizes.
-        limit: what it takes for an alarm; all divergences of a test together pass theirs by
+        limit: what it takes for an alarm; all statistics of a test together pass theirs by
             chance in no more than `level` of the tests.
-        p_value: of this divergence alone, one-sided.
+        p_value: of this one alone, one-sided.
     """
 
     value: float
@@ -55,20 +59,20 @@ class Divergence:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Divergences that were tested together.
+    """Statistics that were tested together.
 
     Attributes:
-        divergences: two a table: KL(human ‖ synthetic), KL(synthetic ‖ human).
+        statistics: those of the first table, of the next, and so on.
         p_value: of the largest of them, against the largest of every relabelling.
     """
 
-    divergences: tuple[Divergence, ...]
+    statistics: tuple[Statistic, ...]
     p_value: float
 
     @property
     def alarm(self) -> bool:
         """Is any over its limit?"""
-        return any(divergence.over for divergence in self.divergences)
+        return any(statistic.over for statistic in self.statistics)
 
 
 def divergences(human: Floats, synthetic: Floats) -> Floats:
@@ -88,8 +92,27 @@ def divergences(human: Floats, synthetic: Floats) -> Floats:
     return np.maximum([(p * ratio).sum(0), -(q * ratio).sum(0)], 0.0)
 
 
+def crowding(human: Floats, synthetic: Floats) -> Floats:
+    """The largest excess of synthetic texts in one column, in its standard deviations.
+
+    A divergence adds up all columns; one topic alone moves this further. Each text stands in one
+    column, so the counts are binomial.
+
+    Args:
+        human, synthetic: [columns, ...].
+
+    Returns:
+        [1, ...].
+    """
+    both = human + synthetic
+    share = synthetic.sum(0) / both.sum(0)
+    spread = np.sqrt(np.maximum(both * share * (1 - share), 1e-12))
+    most: Floats = ((synthetic - both * share) / spread).max(0, keepdims=True)
+    return most
+
+
 def outcome(
-    tables: Sequence[Table],
+    tables: Sequence[tuple[Table, Sequence[Measure]]],
     synthetic: NDArray[np.bool_],
     *,
     permutations: int = 400,
@@ -99,13 +122,13 @@ def outcome(
 ) -> Outcome:
     """Test whether the synthetic rows are drawn as the human ones are.
 
-    The null relabels rows at random and keeps the sizes (Fisher's permutation test). Divergences
-    are put on one scale by their null's mean and deviation; the largest of them is compared with
-    the largest of every relabelling (Westfall & Young 1993), so many cost no more false alarms
-    than one. The interval is the basic bootstrap (Davison & Hinkley 1997, 5.2).
+    The null relabels rows at random and keeps the sizes (Fisher's permutation test). Statistics
+    are put on one scale by the median and the upper point of their null; the largest of them is
+    compared with the largest of every relabelling (Westfall & Young 1993), so many cost no more
+    false alarms than one. The interval is the basic bootstrap (Davison & Hinkley 1997, 5.2).
 
     Args:
-        tables: of the same rows.
+        tables: of the same rows, and what is measured on each.
         synthetic: [texts] which rows are synthetic.
         permutations: relabellings; 1 / level of them or more.
         resamples: of the bootstrap; 0 gives intervals of NaN.
@@ -113,40 +136,51 @@ def outcome(
         seed: of the draws.
 
     Raises:
-        DataError: too few permutations for the level.
+        DataError: too few permutations for the level, or a level that is no share.
     """
-    place = math.ceil((1 - level) * (permutations + 1))
-    if place > permutations:
-        raise DataError(
-            f"too few for a level of {level}", key="permutations", value=permutations,
-            mend=f"ask for {math.ceil(1 / level)} or more",
-        )  # fmt: skip
+    place = _upper(permutations, level)
     rng = np.random.default_rng(seed)
     measured = _measured(tables, [_labels(synthetic)])[:, 0]
     null = _measured(tables, _relabelled(synthetic, permutations, rng))
-    mean, spread = null.mean(1), np.maximum(null.std(1), 1e-12)
-    largest = np.sort(((null - mean[:, None]) / spread[:, None]).max(0))
-    limit = mean + spread * largest[place - 1]
+    middle = np.median(null, axis=1)
+    scale = np.maximum(np.sort(null, axis=1)[:, place] - middle, 1e-12)
+    largest = np.sort(((null - middle[:, None]) / scale[:, None]).max(0))
+    limit = middle + scale * largest[place]
     low = high = np.full_like(measured, np.nan)
     if resamples:
         low, high = _basic(measured, _measured(tables, _resampled(synthetic, resamples, rng)))
     alone = (1 + (null >= measured[:, None]).sum(1)) / (permutations + 1)
-    found = zip(measured, low, high, mean, limit, alone, strict=True)
-    together = (1 + (largest >= ((measured - mean) / spread).max()).sum()) / (permutations + 1)
-    return Outcome(tuple(Divergence(*map(float, d)) for d in found), float(together))
+    found = zip(measured, low, high, null.mean(1), limit, alone, strict=True)
+    together = (1 + (largest >= ((measured - middle) / scale).max()).sum()) / (permutations + 1)
+    return Outcome(tuple(Statistic(*map(float, s)) for s in found), float(together))
+
+
+def _upper(permutations: int, level: float) -> int:
+    """The place, from 0, of the upper point among so many sorted values of a null."""
+    if not 0 < level < 1:
+        raise DataError("must be between 0 and 1", key="level", value=level)
+    place = math.ceil((1 - level) * (permutations + 1)) - 1
+    if place >= permutations:
+        raise DataError(
+            f"too few for a level of {level}", key="permutations", value=permutations,
+            mend=f"ask for {math.ceil(1 / level)} or more",
+        )  # fmt: skip
+    return place
 
 
 Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
 """[texts, draws] how often each row counts as human, and as synthetic."""
 
 
-def _measured(tables: Sequence[Table], draws: Iterable[Weights]) -> Floats:
-    """[two a table, draws]."""
-    columns = [table.T.tocsr() for table in tables]
-    blocks = [
-        np.concatenate([divergences(c @ human, c @ synthetic) for c in columns])
-        for human, synthetic in draws
-    ]
+def _measured(
+    tables: Sequence[tuple[Table, Sequence[Measure]]], draws: Iterable[Weights]
+) -> Floats:
+    """[statistics, draws]."""
+    columns = [(table.T.tocsr(), measures) for table, measures in tables]
+    blocks = []
+    for human, synthetic in draws:
+        counts = [(c @ human, c @ synthetic, measures) for c, measures in columns]
+        blocks.append(np.concatenate([measure(h, s) for h, s, ms in counts for measure in ms]))
     return np.concatenate(blocks, axis=1)
 
 

@@ -13,25 +13,7 @@ from rlaif.embed import EMPTY, NOT_FINITE, Embedded, Vectors
 from rlaif.errors import DataError
 from rlaif.filters.drift import Drift, drift_of_texts, how_many, measure_drift
 from rlaif.filters.drift_null import divergences
-
-WIDTH, TOPICS = 24, 30
-_CENTRES = np.random.default_rng(7).normal(size=(TOPICS, WIDTH))
-
-
-def sample(rng: np.random.Generator, n: int, topic: int | None = None) -> Vectors:
-    """Unit vectors around the topics, or around one of them."""
-    topics = rng.integers(0, TOPICS, n) if topic is None else np.full(n, topic)
-    vectors = _CENTRES[topics] + 0.6 * rng.normal(size=(n, WIDTH))
-    unit: Vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    return unit
-
-
-def planted(seed: int, n: int = 500, share: float = 0.1) -> tuple[Vectors, Vectors]:
-    """Human vectors, and synthetic ones of which the last are all of one topic."""
-    rng = np.random.default_rng(seed)
-    many = int(n * share)
-    return sample(rng, n), np.concatenate([sample(rng, n - many), sample(rng, many, 3)])
-
+from tests.filters.drift_samples import PLANTED, halves, planted, sample
 
 counts = st.lists(st.integers(0, 50), min_size=2, max_size=20).map(np.array)
 
@@ -64,16 +46,14 @@ def test_a_topic_planted_in_a_tenth_raises_the_alarm() -> None:
 
 
 def test_two_halves_of_one_sample_seldom_do() -> None:
-    halves = [np.split(sample(np.random.default_rng(seed), 400), 2) for seed in range(60)]
-    alarms = [measure_drift(*half, permutations=79, resamples=0).alarm for half in halves]
-    assert sum(alarms) <= 6  # at the level of 0.025, more than six of 60 is one chance in 1,000
+    found = [measure_drift(*halves(seed, 200), permutations=79, resamples=0) for seed in range(60)]
+    assert (
+        sum(drift.alarm for drift in found) <= 6
+    )  # at the level of 0.025, more than six of 60 is one chance in 1,000
 
 
 def test_the_null_is_where_two_halves_lie() -> None:
-    found = [
-        measure_drift(*np.split(sample(np.random.default_rng(seed), 400), 2), resamples=0)
-        for seed in range(20)
-    ]
+    found = [measure_drift(*halves(seed, 200), resamples=0) for seed in range(20)]
     drifts = [drift.kl_human_synthetic for drift in found]
     mean = np.mean([d.value for d in drifts])
     assert mean == pytest.approx(np.mean([d.null_mean for d in drifts]), rel=0.15)
@@ -104,7 +84,7 @@ def test_the_interval_is_around_the_divergence_that_is_really_there() -> None:
     rng = np.random.default_rng(0)
     cells = fit_cells(sample(rng, 2000), 20)
     many = [np.concatenate([sample(rng, 36000), extra]) for extra in
-            (sample(rng, 4000), sample(rng, 4000, 3))]  # fmt: skip
+            (sample(rng, 4000), sample(rng, 4000, PLANTED))]  # fmt: skip
     true = divergences(*(cells.counts(side) for side in many))[1]
     hits = 0
     for seed in range(20):
@@ -114,7 +94,7 @@ def test_the_interval_is_around_the_divergence_that_is_really_there() -> None:
 
 
 def test_an_interval_of_nothing_reaches_down_to_zero() -> None:
-    found = measure_drift(*np.split(sample(np.random.default_rng(3), 600), 2))
+    found = measure_drift(*halves(3, 300))
     assert found.kl_human_synthetic.low == 0
 
 
@@ -139,7 +119,7 @@ def test_there_are_more_cells_for_more_texts_within_bounds() -> None:
 
 
 def test_noise_of_half_precision_raises_no_alarm() -> None:
-    human, synthetic = np.split(sample(np.random.default_rng(5), 1000), 2)
+    human, synthetic = halves(5, 500)
     noisy = synthetic + np.random.default_rng(0).normal(0, 1e-3, synthetic.shape)
     clean = measure_drift(human, synthetic, seed=1)
     found = measure_drift(human, noisy.astype(np.float32), seed=1)
@@ -148,7 +128,7 @@ def test_noise_of_half_precision_raises_no_alarm() -> None:
 
 def test_different_text_with_equal_meaning_is_seen_by_its_ngrams() -> None:
     rng = np.random.default_rng(6)
-    human, synthetic = sample(rng, 200), sample(rng, 200)
+    human, synthetic = halves(6, 200)
     said = [[f"{a} {b} {c}" for a, b, c in rng.integers(0, 9, (200, 3))] for _ in range(2)]
     assert not measure_drift(human, synthetic, texts=(said[0], said[1])).alarm
     tagged = [f"as an assistant {text}" if i % 5 == 0 else text for i, text in enumerate(said[1])]
@@ -160,7 +140,7 @@ def test_as_json_and_on_one_screen() -> None:
     found = measure_drift(*planted(0), permutations=60, resamples=0)
     told = json.loads(json.dumps(found.as_dict()))
     assert told["alarm"] is True and told["human"] == told["synthetic"] == 500
-    assert told["divergences"]["cells_synthetic_human"]["low"] is None
+    assert told["statistics"]["KL(synthetic ‖ human), cells"]["low"] is None
     assert told["cells"][0]["ratio"] == pytest.approx(found.ratio.max())
     lines = str(found).splitlines()
     assert lines[0].startswith("drift (p 0.016)") and "OVER" in lines[1] and len(lines) <= 25
@@ -173,7 +153,7 @@ def refused(*sides: Vectors, match: str, **settings: object) -> None:
 
 
 def test_what_cannot_be_compared_is_an_error_of_one_line() -> None:
-    human, synthetic = np.split(sample(np.random.default_rng(0), 100), 2)
+    human, synthetic = halves(0, 50)
     broken = synthetic.copy()
     broken[:3, 0] = np.nan
     refused(human[:0], synthetic, match=r"human: too few texts .*got 0.*give 20")
