@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import image
+
+from rlaif.errors import DataError
+from rlaif.prompts.topics import topic_map
+from rlaif.prompts.topics_picture import Way, picture
+from tests.prompts.test_topics import CELLS, at
+
+CROWDED = [*[0] * 40, *[1] * 6]
+
+
+def drawn(path: Path, way: Way, anchors: bool, text: str = "a prompt of $5 and $6") -> np.ndarray:
+    vectors = np.concatenate([at(*CROWDED), np.zeros((1, 4), np.float32)])
+    found = topic_map([text] * len(vectors), vectors, CELLS)
+    picture(found, vectors, path, anchor_vectors=at(2, 3, 2, 3) if anchors else None, way=way)
+    return image.imread(path)[..., :3]
+
+
+@pytest.mark.parametrize("way", ["pca", "t-sne"])
+def test_a_picture_shows_prompts_by_density_and_anchors_in_grey(tmp_path: Path, way: Way) -> None:
+    with_ = drawn(tmp_path / "a.png", way, anchors=True)
+    without = drawn(tmp_path / "b.png", way, anchors=False)
+    assert with_.shape[0] > 500 and with_.shape[1] > 500
+    grey = np.abs(with_ - 0.82).max(-1) < 0.01
+    assert grey.sum() > (np.abs(without - 0.82).max(-1) < 0.01).sum() + 20
+    inside = with_[100:500, 50:700].reshape(-1, 3)
+    coloured = inside[np.ptp(inside, axis=1) > 0.25]  # viridis, and the red of the gaps
+    assert len(np.unique(coloured.round(1), axis=0)) > 5
+
+
+def test_the_same_map_is_the_same_picture(tmp_path: Path) -> None:
+    for name in "ab":
+        drawn(tmp_path / f"{name}.png", "t-sne", anchors=True)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_too_little_for_a_picture_is_one_line(tmp_path: Path) -> None:
+    cells = topic_map(["a", "b"], at(0, 1), 2)
+    picture(cells, at(0, 1), tmp_path / "few.png")  # with the centres, four points
+    flat = topic_map(["a", "b"], np.array([[1], [-1]], np.float32), 2)
+    with pytest.raises(DataError, match="too few points for a picture"):
+        picture(flat, np.array([[1], [-1]], np.float32), tmp_path / "none.png")
