@@ -91,13 +91,16 @@ def nearest(
     return Nearest(np.concatenate(similarity), np.concatenate(index))
 
 
-def check_vectors(vectors: Vectors, width: int | None = None, what: str = "embeddings") -> None:
+def check_vectors(
+    vectors: Vectors, width: int | None = None, what: str = "embeddings", start: int = 0
+) -> None:
     """Refuse what is no table [rows, width] of finite numbers.
 
     Args:
         vectors: to look at.
         width: of the anchors; None is any.
         what: the vectors are, in the error.
+        start: number of the first row, in the error.
 
     Raises:
         DataError: it is none.
@@ -114,8 +117,9 @@ def check_vectors(vectors: Vectors, width: int | None = None, what: str = "embed
         [~np.isfinite(block).all(axis=1) for block in blocks] or [np.zeros(0, bool)]
     )
     if bad.any():
+        first = start + int(bad.argmax())
         raise DataError(
-            f"not finite: {int(bad.sum())} of the {what}, the first in row {int(bad.argmax())}",
+            f"not finite: {int(bad.sum())} of the {what}, the first in row {first}",
             mend="drop the rows that cannot be embedded",
         )
 
@@ -162,7 +166,7 @@ def _blocks(
             continue
         for at in range(0, len(part), rows):
             block = np.array(part[at : at + rows], np.float32)
-            check_vectors(block, width, "queries")
+            check_vectors(block, width, "queries", start + at)
             yield start + at, block
         start += len(part)
 

@@ -107,8 +107,7 @@ class Scan:
 
 def ready(anchors: torch.Tensor, dtype: torch.dtype) -> Scan:
     """Anchors [m, width] in float32, ready to be scanned in this precision."""
-    # Products of a block and a chunk stay in a processor's second-level cache.
-    block, chunk = (8192, 65_536) if anchors.is_cuda else (512, 1024)
+    block, chunk = block_and_chunk(anchors.is_cuda)
     padded = torch.nn.functional.pad(anchors.to(dtype), (0, 0, 0, -len(anchors) % GROUP))
     pairs = zip(
         torch.split(anchors, chunk), torch.split(padded[: len(anchors)], chunk), strict=True
@@ -117,6 +116,11 @@ def ready(anchors: torch.Tensor, dtype: torch.dtype) -> Scan:
     longest = float(torch.linalg.vector_norm(anchors, dim=1).max())
     scores = torch.empty(block * min(chunk, len(padded)), dtype=dtype, device=anchors.device)
     return Scan(padded, len(anchors), error, longest, scores, block, chunk)
+
+
+def block_and_chunk(cuda: bool) -> tuple[int, int]:
+    """Queries and anchors at once: on a CPU their products stay in the second-level cache."""
+    return (8192, 65_536) if cuda else (512, 1024)
 
 
 @cache
