@@ -31,6 +31,8 @@ from rlaif.prompts.strata import level_for
 from rlaif.prompts.topics import NO_VECTOR, to_centre, with_vector
 from rlaif.records import Drop, seed_of
 
+_SHOWN = 2000  # characters of an example; one that is a book would leave no room for the others
+
 
 @dataclass(frozen=True, slots=True)
 class Gap:
@@ -258,7 +260,7 @@ def _shelves(
         inside = np.flatnonzero(place == gap.cell)
         if len(inside) < least:
             inside = np.argsort(-(vectors @ cells.centres[gap.cell]), kind="stable")[:least]
-        found[gap.cell] = list(dict.fromkeys(texts[i] for i in inside.tolist()))
+        found[gap.cell] = list(dict.fromkeys(texts[i][:_SHOWN] for i in inside.tolist()))
     return found
 
 

@@ -124,6 +124,14 @@ def test_a_question_shows_texts_of_the_gap_and_nothing_that_was_written() -> Non
     assert any("green 33" in chat[0].text for chat in asked)
 
 
+def test_an_example_that_is_a_book_is_shown_in_part() -> None:
+    engine = ScriptedEngine(Writer())
+    book = f"green {'0' * 1_000_000}"
+    fill_gaps([*PROMPTS, book], ANCHORS, engine, embed, SETTINGS, 0, CELLS)
+    longest = max(len(chat[0].text) for _, chats in engine.calls for chat in chats)
+    assert 2000 < longest < 2300
+
+
 def test_a_gap_with_few_texts_shows_its_nearest_from_outside() -> None:
     engine = ScriptedEngine(Writer())
     fill_gaps(PROMPTS, ["red 0", "green 7"], engine, embed, replace(SETTINGS, calls=1), 0, CELLS)

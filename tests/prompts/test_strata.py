@@ -28,6 +28,12 @@ def test_all_of_the_supply_is_all_of_it(supply: np.ndarray) -> None:
     assert (even_quotas(supply, int(supply.sum()), np.random.default_rng(0)) == supply).all()
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_left_over_comes_from_regions_that_have_more(seed: int) -> None:
+    quotas = even_quotas(np.array([1, 9, 9, 1, 0]), 7, np.random.default_rng(seed))
+    assert sorted(quotas.tolist()) == [0, 1, 1, 2, 3]
+
+
 def test_more_than_there_are_is_refused() -> None:
     with pytest.raises(DataError, match="there are 3 prompts to draw from"):
         even_quotas(np.array([1, 2]), 4, np.random.default_rng(0))

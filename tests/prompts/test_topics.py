@@ -49,6 +49,7 @@ def test_as_many_prompts_everywhere_is_an_entropy_of_1() -> None:
 def test_regions_are_over_or_under_filled_beyond_chance_and_sorted() -> None:
     found = drawn(*[0] * 60, *[1] * 30, *[2] * 9, *[3] * 1)
     assert [r.cell for r in found.over] == [0]
+    assert [r.cell for r in drawn(*[3] * 60, *[0] * 99, *[1] * 9).over] == [0, 3]
     assert [r.cell for r in found.under] == [3, 2]
     assert found.regions[1].standing == "even"
     assert found.regions[0].share == pytest.approx(0.6)
