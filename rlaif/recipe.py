@@ -32,6 +32,12 @@ def _refuse_equal_responses(n: int, temperature: float) -> None:
         raise Fault(f"makes all {n} responses the same", at=("temperature",), value=0, mend=mend)
 
 
+def _refuse_no_or_two_sources(path: str | None, dataset: str | None) -> None:
+    if (path is None) == (dataset is None):
+        found = "neither `path` nor `dataset`" if path is None else "two sources"
+        raise Fault(found, mend="give exactly one of `path` and `dataset`")
+
+
 class Model(StrictModel, error=RecipeError):
     """A language model and how to run it.
 
@@ -77,9 +83,33 @@ class Prompts(StrictModel, error=RecipeError):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.path is None) == (self.dataset is None):
-            found = "neither `path` nor `dataset`" if self.path is None else "two sources"
-            raise Fault(found, mend="give exactly one of `path` and `dataset`")
+        _refuse_no_or_two_sources(self.path, self.dataset)
+        return self
+
+
+class Anchors(StrictModel, error=RecipeError):
+    """The human gold set that synthetic data is held to: a file or folder, or a dataset on the hub.
+
+    A row has TRL's columns: `prompt` with `completion`, or with `chosen`; `messages`; `text`; or a
+    `prompt` alone.
+
+    Attributes:
+        path: a local file or folder.
+        dataset: a name on the hub.
+        split: the dataset's split.
+        config: the dataset's configuration, where it has several.
+        limit: take the first so many; None takes all.
+    """
+
+    path: InputName | None = None
+    dataset: PathOrName | None = None
+    split: Text = "train"
+    config: Text | None = None
+    limit: Count | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        _refuse_no_or_two_sources(self.path, self.dataset)
         return self
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlaif.errors import DataError
-from rlaif.recipe import Prompts
+from rlaif.recipe import Anchors, Prompts
 
 Values = Mapping[str, Any]
 
@@ -38,26 +38,29 @@ Row = tuple[str, Values | BadRow]
 """Where the row stands ("prompts.jsonl:12": lines and rows count from 1), and what it says."""
 
 
-def read_rows(source: Prompts) -> Iterator[Row]:
-    """The rows of a prompt source, in order. Files of a folder are taken by name.
+def read_rows(source: Prompts | Anchors) -> Iterator[Row]:
+    """The rows of a source, in order. Files of a folder are taken by name.
+
+    Of prompts only their column is read; of anchors all columns.
 
     Raises:
         DataError: the source is not there, is of a kind that is not known, or cannot be read; a
             Parquet file or a dataset has no such column.
     """
+    column = source.column if isinstance(source, Prompts) else None
     if source.dataset is not None:
-        yield from _dataset_rows(source.dataset, source)
+        yield from _dataset_rows(source.dataset, source, column)
         return
     path = Path(source.path or "")
     with _readable(path):
         if not path.exists():
             raise DataError("no such file or folder", file=path, mend="name one that exists")
         if not path.is_dir():
-            yield from _file_rows(path, source.column)
+            yield from _file_rows(path, column)
         elif _is_saved_dataset(path):
-            yield from _dataset_rows(str(path), source)
+            yield from _dataset_rows(str(path), source, column)
         else:
-            yield from _folder_rows(path, source.column)
+            yield from _folder_rows(path, column)
 
 
 def read_file_rows(path: Path) -> Iterator[Row]:
@@ -134,16 +137,18 @@ def _parquet_rows(path: Path, column: str | None) -> Iterator[Row]:
                 yield f"{path.name}:{number}", _from_arrow(dict(zip(columns, scalars, strict=True)))
 
 
-def _dataset_rows(name: str, source: Prompts) -> Iterator[Row]:
+def _dataset_rows(name: str, source: Prompts | Anchors, column: str | None) -> Iterator[Row]:
     dataset = _load_dataset(name, source)
-    _need_column(name, source.column, dataset.column_names)
-    rows = dataset.with_format(None).select_columns(source.column)
+    rows = dataset.with_format(None)
+    if column is not None:
+        _need_column(name, column, dataset.column_names)
+        rows = rows.select_columns(column)
     label = Path(name).name if Path(name).exists() else name
     for number, row in enumerate(rows, 1):
         yield f"{label}:{number}", row
 
 
-def _load_dataset(name: str, source: Prompts) -> Any:
+def _load_dataset(name: str, source: Prompts | Anchors) -> Any:
     import datasets
 
     try:
