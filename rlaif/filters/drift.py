@@ -32,7 +32,7 @@ FEWEST = 20
 
 Side = Literal["human", "synthetic"]
 
-_FITTED = 40  # texts a cell that the cells are fitted on; more place the centres no better
+_FITTED = 25  # texts a cell that the cells are fitted on; with more they are hardly better
 _MOST_CELLS = 100
 
 _NAMES = (

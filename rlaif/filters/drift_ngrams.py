@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Sequence
-from itertools import islice
 
 import numpy as np
 from scipy.sparse import csr_matrix, hstack
@@ -17,17 +16,18 @@ from rlaif.errors import DataError
 Tokenize = Callable[[str], Sequence[Hashable]]
 """A text → its tokens: words, or a tokenizer's ids."""
 
-_LONGEST = 4096  # tokens of a text that are read; one book must not outweigh a thousand answers
-_LONGEST_TOKEN = 32  # characters, where a tokenizer must not see all of a long text
+_LONGEST = 4096  # tokens of a text that are counted; one book must not outweigh a thousand answers
+_LONGEST_TOKEN = 32  # characters; the end of a long text is not even split
 
 # Scripts that put no space between words: a character is a token.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+|[^\w\s]")
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]")
 
 
 def words(text: str) -> list[str]:
     """The words and marks of a text, as many as are read; a character each where none is spaced."""
-    return [found.group() for found in islice(_WORD.finditer(text), _LONGEST)]
+    found: list[str] = _WORD.findall(text[: _LONGEST * _LONGEST_TOKEN])
+    return found[:_LONGEST]
 
 
 def count_ngrams(

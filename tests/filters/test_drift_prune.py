@@ -38,6 +38,23 @@ def test_it_is_the_fewest_half_of_them_do_not_do() -> None:
     assert measure_drift(human, synthetic[keep], **FAST).alarm
 
 
+def test_within_a_cell_of_many_topics_the_planted_one_goes_first() -> None:
+    human, synthetic = planted(0, share=SHARE)
+    gone = np.flatnonzero(~prune(human, synthetic, cells=3, **FAST).keep)
+    assert (gone >= len(synthetic) - MANY).mean() >= 0.7
+
+
+def test_words_that_only_the_batch_uses_go_where_the_vectors_tell_nothing() -> None:
+    human, synthetic = halves(1, 200)
+    rng = np.random.default_rng(2)
+    said = [[f"{a} {b} {c}" for a, b, c in rng.integers(0, 9, (200, 3))] for _ in range(2)]
+    tagged = [f"as a machine {t}" if i < 40 else t for i, t in enumerate(said[1])]
+    found = prune(human, synthetic, texts=(said[0], tagged), **FAST)
+    gone = np.flatnonzero(~found.keep)
+    assert found.before.alarm and found.after is not None and not found.after.alarm
+    assert 0 < len(gone) <= 40 and (gone < 40).mean() >= 0.9
+
+
 def test_a_batch_without_alarm_is_left_as_it_is() -> None:
     found = prune(*halves(5, 200), **FAST)
     assert found.keep.all() and found.after is found.before
