@@ -65,4 +65,4 @@ def vendi(vectors: Vectors) -> float:
         return math.nan
     rows = vectors.astype(np.float64)
     matrix = rows.T @ rows if rows.shape[0] > rows.shape[1] else rows @ rows.T
-    return math.exp(entropy(np.linalg.eigvalsh(matrix / len(rows)).clip(min=0)))
+    return math.exp(entropy(np.linalg.eigvalsh(matrix).clip(min=0)))

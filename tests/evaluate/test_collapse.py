@@ -71,6 +71,21 @@ def test_texts_of_the_same_distribution_have_the_anchors_figures_whatever_their_
         assert row.at_texts == 600 and row.at_tokens == 12_000
 
 
+def test_drift_is_less_what_chance_adds_to_a_small_round() -> None:
+    rounds = [made(str(i), 60, seed=20 + i) for i in range(8)]
+    found = [row.drift.value for row in watch(rounds, HUMAN, SETTINGS, CELLS)[1:]]
+    assert np.mean(found) == pytest.approx(0, abs=0.03)  # type: ignore[arg-type]
+
+
+def test_a_large_round_reaches_no_more_of_the_tail_by_its_number() -> None:
+    large = made("large", 4000, sharpness=2)
+    at_600 = watch([large], HUMAN, SETTINGS, CELLS)[1]
+    at_60 = watch([large, made("small", 60)], HUMAN, SETTINGS, CELLS)[1]
+    assert at_60.tail_coverage.value < at_600.tail_coverage.value  # type: ignore[operator]
+    assert at_60.vendi.value < at_600.vendi.value < 12  # type: ignore[operator]
+    assert at_60.topic_entropy == at_600.topic_entropy
+
+
 def test_no_figure_depends_on_the_order_of_the_texts() -> None:
     order = np.random.default_rng(3).permutation(500)
     one = made("a", 500, seed=1)

@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from matplotlib import image
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from rlaif.evaluate.collapse import MEASURES, Watch, watch
-from rlaif.evaluate.collapse_report import TITLES, print_collapse, save
+from rlaif.evaluate.collapse_report import TITLES, picture, print_collapse, save
 from tests.evaluate.test_collapse import CELLS, HUMAN, made
 
 SETTINGS = Watch(permutations=60, draws=1)
@@ -57,6 +59,21 @@ def test_what_is_saved_is_every_figure_of_every_arm_and_a_picture(tmp_path: Path
     for colour in ((0x4C, 0x72, 0xB0), (0xC4, 0x4E, 0x52), (0x59, 0x59, 0x59)):  # arms, anchors
         near = np.abs(pixels[..., :3] * 255 - np.array(colour)).max(-1) < 6
         assert near.sum() > 100, colour
+
+
+def test_the_anchors_level_is_dashed_and_a_missing_round_breaks_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    picture({"": ROWS}, tmp_path / "a.png")
+    [axes] = [a for a in drawn[0].axes if a.get_title() == "Vendi score"]
+    line, dashed = axes.lines
+    assert list(dashed.get_ydata()) == [ROWS[0].vendi.value] * 2
+    assert dashed.get_linestyle() == "--"
+    values = list(line.get_ydata())
+    assert values[::2] == [ROWS[1].vendi.value, ROWS[3].vendi.value] and np.isnan(values[1])
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["first", "few", "last"]
 
 
 def test_no_arms_and_no_rounds_are_drawn_without_a_fault(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import image
+from matplotlib.figure import Figure
 
 from rlaif.errors import DataError
 from rlaif.prompts.topics import topic_map
@@ -28,9 +29,23 @@ def test_a_picture_shows_prompts_by_density_and_anchors_in_grey(tmp_path: Path, 
     assert with_.shape[0] > 500 and with_.shape[1] > 500
     grey = np.abs(with_ - 0.82).max(-1) < 0.01
     assert grey.sum() > (np.abs(without - 0.82).max(-1) < 0.01).sum() + 20
-    inside = with_[100:500, 50:700].reshape(-1, 3)
-    coloured = inside[np.ptp(inside, axis=1) > 0.25]  # viridis, and the red of the gaps
-    assert len(np.unique(coloured.round(1), axis=0)) > 5
+
+
+def test_a_points_colour_is_how_crowded_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    tight = np.array([[1, 0.001 * i, 0, 0] for i in range(30)])
+    loose = np.array([[0, 0, 1, 0.3 * i] for i in range(10)])
+    vectors = np.concatenate([tight, loose]).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = topic_map([f"text {i}" for i in range(40)], vectors, CELLS)
+    picture(found, vectors, tmp_path / "a.png", way="pca")
+    axes = figures[0].axes[0]
+    crowded = np.asarray(axes.collections[1].get_array())
+    assert crowded[:30].min() > crowded[30:].max()
+    assert "text 0" not in axes.get_xlabel() and "under-filled\n" in axes.get_xlabel()
 
 
 def test_the_same_map_is_the_same_picture(tmp_path: Path) -> None:

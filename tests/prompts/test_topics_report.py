@@ -35,5 +35,6 @@ def test_what_is_left_out_is_told() -> None:
     found = shown(topic_map(texts, vectors, CELLS), most=1)
     assert "2 of 183 prompts have no embedding" in found
     assert "Over-filled regions, 1 of 2" in found and "Under-filled regions, 1 of 2" in found
+    assert ("text 0" in found) != ("text 90" in found)
     even = shown(topic_map(texts[:180], vectors[:180], CELLS, **gold))  # type: ignore[arg-type]
     assert "Over-filled: none beyond chance" in even and "of the anchors: 0.5" in even

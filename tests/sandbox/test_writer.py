@@ -12,7 +12,7 @@ from rlaif.label.templates import load_template
 from rlaif.sandbox.forms import topic_examples
 from rlaif.sandbox.phrases import TOPICS
 from rlaif.sandbox.prompts import parse
-from tests.sandbox.test_models import HERE
+from rlaif.sandbox.quickstart import HERE
 
 MODELS = HERE / "models"
 
