@@ -32,6 +32,9 @@ FEWEST = 20
 
 Side = Literal["human", "synthetic"]
 
+Texts = tuple[Sequence[str], Sequence[str]]
+"""The human ones, and the synthetic ones."""
+
 _FITTED = 25  # texts a cell that the cells are fitted on; with more they are hardly better
 _MOST_CELLS = 100
 
@@ -126,7 +129,7 @@ def measure_drift(
     human: Vectors,
     synthetic: Vectors,
     *,
-    texts: tuple[Sequence[str], Sequence[str]] | None = None,
+    texts: Texts | None = None,
     cells: int | Cells | None = None,
     ngram: int = 2,
     tokenize: Tokenize | None = None,
@@ -142,7 +145,8 @@ def measure_drift(
     Args:
         human, synthetic: [n, width] and [m, width], `FEWEST` or more rows each.
         texts: the human and the synthetic texts of these rows.
-        cells: how many, or cells that were fitted on other texts; None is `how_many`.
+        cells: how many, or cells that were fitted on other texts; None is `how_many`. Never give
+            cells that were fitted on one of the two samples: they fit that one better.
         ngram: tokens an n-gram.
         tokenize: a text → its tokens; None takes words.
         permutations, resamples, level, seed: of the test (drift_null.outcome).
@@ -209,8 +213,7 @@ class Samples:
         measures = ((divergences, crowding), (divergences,))
         return outcome(
             list(zip(self.tables, measures, strict=False)), self.synthetic,
-            permutations=permutations, resamples=resamples,
-            level=level, seed=seed,
+            permutations=permutations, resamples=resamples, level=level, seed=seed,
         )  # fmt: skip
 
     def drift(self, found: Outcome) -> Drift:
@@ -240,7 +243,7 @@ class Samples:
 def pooled(
     human: Vectors,
     synthetic: Vectors,
-    texts: tuple[Sequence[str], Sequence[str]] | None,
+    texts: Texts | None,
     cells: int | Cells | None,
     ngram: int,
     tokenize: Tokenize | None,
@@ -294,9 +297,7 @@ def check_sides(human: Vectors, synthetic: Vectors) -> None:
         )  # fmt: skip
 
 
-def _check_texts(
-    human: Vectors, synthetic: Vectors, texts: tuple[Sequence[str], Sequence[str]] | None
-) -> None:
+def _check_texts(human: Vectors, synthetic: Vectors, texts: Texts | None) -> None:
     if texts is not None and tuple(map(len, texts)) != (len(human), len(synthetic)):
         raise DataError(
             "not as many texts as embeddings", key="texts", value=tuple(map(len, texts)),

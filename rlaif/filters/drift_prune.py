@@ -7,7 +7,7 @@ humans write, or say the same in other words, too much would have to go, and the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 
 from rlaif.cells import Cells
 from rlaif.embed import Vectors
-from rlaif.filters.drift import Drift, Samples, measure_drift, overfill, pooled
+from rlaif.errors import DataError
+from rlaif.filters.drift import FEWEST, Drift, Samples, Texts, measure_drift, overfill, pooled
 from rlaif.filters.drift_ngrams import Tokenize
 from rlaif.filters.drift_null import Table
 from rlaif.nearest import nearest
+
+Alarm = Callable[[Samples], bool]
 
 _STEP = 0.05  # of what was taken out, where the cells of what is left still see a drift
 
@@ -42,7 +45,7 @@ def prune(
     human: Vectors,
     synthetic: Vectors,
     *,
-    texts: tuple[Sequence[str], Sequence[str]] | None = None,
+    texts: Texts | None = None,
     most: float = 0.5,
     cells: int | Cells | None = None,
     ngram: int = 2,
@@ -66,44 +69,59 @@ def prune(
         most: the largest share of the batch that may go.
 
     Raises:
-        DataError: as of `measure_drift`.
+        DataError: as of `measure_drift`; or `most` is no share.
     """
+    if not 0 <= most <= 1:
+        raise DataError("must be a share, 0 to 1", key="most", value=most)
     samples = pooled(human, synthetic, texts, cells, ngram, tokenize, seed)
     before = samples.drift(samples.test(permutations, resamples, level, seed))
     if not before.alarm:
         return Pruned(np.ones(len(synthetic), bool), before, before)
 
-    def fewest(whole: Samples, order: NDArray[np.intp]) -> int:
-        def still(removed: int) -> bool:
-            left = whole.only(_without(whole, order[:removed]))
-            return left.test(permutations, 0, level, seed).alarm
+    def alarm(left: Samples) -> bool:
+        return left.test(permutations, 0, level, seed).alarm
 
-        return _fewest(still, len(order))
-
-    allowed = int(most * len(synthetic))
-    going = _by_cell(samples, np.concatenate([human, synthetic])[samples.order])[:allowed]
-    if texts is not None:
-        going = going[: fewest(samples.cells_alone(), going)]
-        going = np.concatenate([going, _by_ngrams(samples, going)])[:allowed]
-    removed = fewest(samples, going)
-
-    def anew(removed: int) -> tuple[NDArray[np.bool_], Drift]:
-        keep = np.ones(len(synthetic), bool)
-        keep[samples.order[going[:removed]] - len(human)] = False
-        kept = None if texts is None else (
-            texts[0], [text for text, stays in zip(texts[1], keep, strict=True) if stays]
+    vectors = np.concatenate([human, synthetic])[samples.order]
+    allowed = min(int(most * len(synthetic)), len(synthetic) - FEWEST)
+    going = _first_to_go(samples, vectors, allowed, alarm)
+    for keep in _shorter(samples, going, alarm, len(human)):
+        after = measure_drift(
+            human, synthetic[keep], texts=_kept(texts, keep), cells=cells, ngram=ngram,
+            tokenize=tokenize, permutations=permutations, resamples=resamples, level=level,
+            seed=seed,
         )  # fmt: skip
-        return keep, measure_drift(
-            human, synthetic[keep], texts=kept, cells=cells, ngram=ngram, tokenize=tokenize,
-            permutations=permutations, resamples=resamples, level=level, seed=seed,
-        )  # fmt: skip
-
-    while removed <= len(going):
-        keep, after = anew(removed)
         if not after.alarm:
             return Pruned(keep, before, after)
-        removed += max(1, round(_STEP * removed))
     return Pruned(np.zeros(len(synthetic), bool), before, None)
+
+
+def _first_to_go(
+    samples: Samples, vectors: Vectors, allowed: int, alarm: Alarm
+) -> NDArray[np.intp]:
+    """Synthetic rows of `samples`, in the order in which they go: by cell, then by n-grams."""
+    going = _by_cell(samples, vectors)[:allowed]
+    if len(samples.tables) == 1:
+        return going
+    going = going[: _fewest(samples.cells_alone(), going, alarm)]
+    return np.concatenate([going, _by_ngrams(samples, going)])[:allowed]
+
+
+def _shorter(
+    samples: Samples, going: NDArray[np.intp], alarm: Alarm, humans: int
+) -> Iterator[NDArray[np.bool_]]:
+    """[synthetic] what stays: first as much as the cells of the whole batch allow, then less."""
+    removed = _fewest(samples, going, alarm)
+    while removed <= len(going):
+        keep = np.ones(len(samples.order) - humans, bool)
+        keep[samples.order[going[:removed]] - humans] = False
+        yield keep
+        removed += max(1, round(_STEP * removed))
+
+
+def _kept(texts: Texts | None, keep: NDArray[np.bool_]) -> Texts | None:
+    if texts is None:
+        return None
+    return texts[0], [text for text, stays in zip(texts[1], keep, strict=True) if stays]
 
 
 def _by_cell(samples: Samples, vectors: Vectors) -> NDArray[np.intp]:
@@ -161,15 +179,19 @@ def _without(samples: Samples, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
     return kept
 
 
-def _fewest(still: Callable[[int], bool], most: int) -> int:
-    """The least number, to `most`, for which it is no longer so; `most` + 1 where it always is.
+def _fewest(samples: Samples, going: NDArray[np.intp], alarm: Alarm) -> int:
+    """The least number of rows to take out for no alarm; one more than there are where none is.
 
     From below: who takes out too much makes a drift of another kind.
     """
-    low, high = 0, max(1, most // 64)
-    while high <= most and still(high):
+
+    def still(removed: int) -> bool:
+        return alarm(samples.only(_without(samples, going[:removed])))
+
+    low, high = 0, max(1, len(going) // 64)
+    while high <= len(going) and still(high):
         low, high = high, high + max(1, high // 2)
-    high = min(high, most + 1)
+    high = min(high, len(going) + 1)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if still(middle) else (low, middle)

@@ -78,6 +78,11 @@ def test_no_more_goes_than_may() -> None:
     assert not prune(human, synthetic, most=0.01, **FAST).keep.any()
 
 
+def test_a_batch_too_small_to_be_pruned_is_discarded() -> None:
+    rng = np.random.default_rng(0)
+    assert not prune(sample(rng, 200), sample(rng, 30, PLANTED), **FAST).keep.any()
+
+
 def test_texts_are_pruned_with_their_vectors() -> None:
     human, synthetic = planted(3, share=SHARE)
     texts = (["some words"] * 500, ["some words"] * 400 + ["other things"] * MANY)
@@ -89,3 +94,5 @@ def test_bad_input_is_the_error_that_measuring_gives() -> None:
     human, synthetic = halves(0, 50)
     with pytest.raises(DataError, match="synthetic: too few texts"):
         prune(human, synthetic[:3])
+    with pytest.raises(DataError, match=r"most: must be a share, 0 to 1 \(got 1.5\)"):
+        prune(human, synthetic, most=1.5)
