@@ -53,7 +53,7 @@ class World(NamedTuple):
 def rows(small: bool) -> list[Row]:
     """All rows of this file."""
     embed = Embedder()
-    there = world(embed, *((400, 120, 16) if small else (1600, 400, 24)))
+    there = world(embed, *((400, 120, 16) if small else (800, 400, 24)))
     settings = Filling(sampling=SAMPLING, near_copy=NEAR_COPY, calls=1500 if small else 12_000)
     made: list[Row] = []
     for name, adapter in (("teacher", None), ("writer", WRITER)):

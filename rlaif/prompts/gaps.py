@@ -202,7 +202,7 @@ def fill_gaps(
     gaps = find_gaps(own.vectors, gold.vectors, cells, settings.evenness)
     state = _State(
         gaps,
-        _shelves(own, gold, cells, gaps),
+        _shelves(own, gold, cells, gaps, 2 * settings.examples),
         _landing(own, gold, cells, gaps, settings),
         cells.counts(own.vectors),
         [*own.drops, *gold.drops],
@@ -247,7 +247,7 @@ def _landing(
 
 
 def _shelves(
-    own: _Texts, gold: _Texts, cells: Cells, gaps: Sequence[Gap], least: int = 8
+    own: _Texts, gold: _Texts, cells: Cells, gaps: Sequence[Gap], least: int
 ) -> dict[int, list[str]]:
     """For each gap what a question may show: the texts that lie in it; if few, its nearest too.
 
