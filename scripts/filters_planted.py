@@ -1,0 +1,186 @@
+"""The filters against collapse on planted truth: what each drops of what it should, and keeps.
+
+The band and the classifier of fluency are fitted to the anchors alone, and scored on other texts.
+
+python scripts/filters_planted.py [--small] [--json FILE]
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import typer
+from bench_rows import Row, note, row, show, write
+from planted_texts import (
+    Planted,
+    near_copies,
+    planted,
+    random_words,
+    shuffles,
+    texts_of,
+    topic_words,
+    words_of,
+)
+from rich.console import Console
+
+from rlaif.embed import Embedder
+from rlaif.filters.anchor import COPY, DRIFT, REDUNDANT, SALAD, filter_by_anchors
+from rlaif.filters.anchor_band import AnchorSet, Band, anchor_set, propose
+from rlaif.filters.fluency import Fluency, fit_fluency
+from rlaif.filters.overlap import grams, overlap
+from rlaif.intervals import rate
+
+_FIXED = Band(0.65, 0.92, "cosine")
+_SMALL = 6
+
+
+def rows(small: bool = False, cache: Path | None = None) -> list[Row]:
+    """All rows of this file.
+
+    Args:
+        small: a sixth of the texts that are scored; the anchors are all there.
+        cache: a folder for the embeddings; None keeps none.
+    """
+    with TemporaryDirectory() as folder:  # texts are asked for again by every band
+        return _rows(planted(), Embedder(cache=cache or Path(folder)), small)
+
+
+def _rows(texts: Sequence[Planted], embed: Embedder, small: bool) -> list[Row]:
+    anchors = anchor_set(texts_of("anchor", texts), embed)
+    proposal = propose(anchors)
+    fluency = fit_fluency(anchors.texts, embed)
+    parts = scored(texts, _SMALL if small else 1)
+    reasons = {name: _reasons(part, anchors, proposal.band, embed, fluency) for name, part in parts}
+    fixed = {name: _reasons(part, anchors, _FIXED, embed, None, 2.0) for name, part in parts}
+    made = [
+        *fitted_rows(reasons),
+        *fixed_rows(fixed),
+        note("anchor: drift that the fit itself expects to catch", proposal.caught),
+        note("anchor: most 3-grams that new content shares with an anchor", _closest(texts)),
+    ]
+    return made + thin_rows(anchors, dict(parts), embed)
+
+
+def scored(texts: Sequence[Planted], every: int) -> list[tuple[str, list[str]]]:
+    """The parts that are scored, every so many of their texts."""
+    anchors, new = texts_of("anchor", texts), texts_of("new", texts)
+    copies = near_copies(anchors[::every])
+    parts = {
+        **{f"near-copies ({kind})": made for kind, made in copies.items()},
+        "new": new[::every],
+        "off-topic": texts_of("off_topic", texts)[::every],
+        "rewordings": texts_of("rewording", texts)[::every],
+        "shuffled anchors": shuffles(anchors[::every]),
+        "shuffled new content": shuffles(new)[::every],
+        "random words": random_words(words_of(anchors), 300)[::every],
+        "random words of one topic": topic_words(texts, 10)[::every],
+    }
+    return list(parts.items())
+
+
+def _reasons(
+    texts: list[str],
+    anchors: AnchorSet,
+    band: Band,
+    embed: Embedder,
+    fluency: Fluency | None,
+    copy: float = 0.5,
+) -> list[str]:
+    """Why each text is dropped; "" where it is kept."""
+    ids = [str(i) for i in range(len(texts))]
+    sieved = filter_by_anchors(texts, ids, anchors, band, embed, copy=copy, fluency=fluency)
+    found = dict.fromkeys(ids, "")
+    found.update({drop.id: drop.reason for drop in sieved.drops})
+    return [found[i] for i in ids]
+
+
+def fitted_rows(reasons: dict[str, list[str]]) -> list[Row]:
+    """Band, letters and fluency together."""
+    kinds = [name for name in reasons if name.startswith("near-copies")]
+    copies = [reason for kind in kinds for reason in reasons[kind]]
+    redundant = (REDUNDANT, COPY)
+    made = [
+        *_rate("near-copies dropped as redundant", [r in redundant for r in copies], 0.98),
+        *_rate("new content kept", [not r for r in reasons["new"]], 0.90),
+        *_rate("off-topic dropped as drift", [r == DRIFT for r in reasons["off-topic"]], 0.95),
+        *_rate("random words dropped", [bool(r) for r in reasons["random words"]], 0.95),
+        *_rate("shuffled anchors dropped", [bool(r) for r in reasons["shuffled anchors"]], 0.95),
+    ]
+    worst = min(float(np.mean([r in redundant for r in reasons[k]])) for k in kinds)
+    made.append(note("anchor: near-copies dropped, of the worst kind of edit", worst))
+    for name in ("random words of one topic", "shuffled new content", "rewordings"):
+        made += _rate(f"{name} dropped", [bool(r) for r in reasons[name]])
+    by = Counter(r for r in reasons["new"] if r)
+    made += [
+        note(f"anchor: new content lost to '{name.split(':')[0]}'", by[name] / len(reasons["new"]))
+        for name in (COPY, REDUNDANT, DRIFT, SALAD)
+    ]
+    return made
+
+
+def fixed_rows(reasons: dict[str, list[str]]) -> list[Row]:
+    """A fixed band of plain cosines, beside it."""
+    copies = [r for name, part in reasons.items() if name.startswith("near-c") for r in part]
+    told = f"fixed {_FIXED.low} to {_FIXED.high}"
+    return [
+        note(f"{told}: near-copies dropped", float(np.mean([r == REDUNDANT for r in copies]))),
+        note(f"{told}: new content kept", float(np.mean([not r for r in reasons["new"]]))),
+        note(
+            f"{told}: off-topic dropped", float(np.mean([r == DRIFT for r in reasons["off-topic"]]))
+        ),
+        note(
+            f"{told}: shuffled anchors dropped",
+            float(np.mean([bool(r) for r in reasons["shuffled anchors"]])),
+        ),
+    ]
+
+
+def thin_rows(anchors: AnchorSet, parts: dict[str, list[str]], embed: Embedder) -> list[Row]:
+    """The same with a part of the anchors: what a user with fewer would get, and is told."""
+    made = []
+    for every in (2, 4, 12):
+        some = AnchorSet(anchors.texts[::every], anchors.vectors[::every])
+        proposal = propose(some)
+        new, off = (
+            _reasons(parts[name], some, proposal.band, embed, None) for name in ("new", "off-topic")
+        )
+        told = f"{len(some)} anchors"
+        made += [
+            note(f"{told}: new content kept", float(np.mean([not r for r in new]))),
+            note(f"{told}: off-topic dropped", float(np.mean([r == DRIFT for r in off]))),
+            note(f"{told}: drift that the fit expects to catch", proposal.caught),
+            note(f"{told}: warnings", len(proposal.warnings)),
+        ]
+    return made
+
+
+def _rate(name: str, outcomes: list[bool], wanted: float | None = None) -> list[Row]:
+    """The share, and both ends of its 95 % interval."""
+    found = rate(outcomes)
+    first = (
+        note(f"anchor: {name}", found.value)
+        if wanted is None
+        else row(f"anchor: {name}", ">=", wanted, found.value)
+    )
+    return [first, note(f"  from, of {found.rows}", found.low), note("  to", found.high)]
+
+
+def _closest(texts: Sequence[Planted]) -> float:
+    anchors = [grams(text) for text in texts_of("anchor", texts)]
+    return max(overlap(grams(text), a) for text in texts_of("new", texts) for a in anchors)
+
+
+def main(json: Path | None = None, small: bool = False, cache: Path | None = None) -> None:
+    """Measure, print the table, and write it."""
+    found = rows(small, cache)
+    show(found, Console(width=120))
+    if json is not None:
+        write(found, json)
+
+
+if __name__ == "__main__":
+    typer.run(main)
