@@ -31,6 +31,7 @@ NOT_FINITE = "embedding is not finite"
 
 Vectors = NDArray[np.float32]
 
+_AT_ONCE = 8192  # texts that are sorted by length and are kept together
 _LONGEST_TOKEN = 32  # characters; beyond so many a token the end of a text cannot be read anyway
 
 
@@ -145,11 +146,8 @@ class Embedder:
         spoken = [text for text, fault in zip(unique, faults, strict=True) if fault is None]
         found = self._kept(spoken)
         missing = [text for text in spoken if text not in found]
-        if missing:
-            made = self._compute(missing)
-            found.update(zip(missing, made, strict=True))
-            if self._cache is not None:
-                self._cache.put(missing, made)
+        for at in range(0, len(missing), _AT_ONCE):
+            found.update(self._make(missing[at : at + _AT_ONCE]))
         place = {text: i for i, text in enumerate(unique)}
         vectors = np.zeros((len(unique), self.width), np.float32)
         truncated = np.zeros(len(unique), bool)
@@ -165,18 +163,30 @@ class Embedder:
         """For each text [its tokens, width]: the contextual vectors of its tokens, of length 1.
 
         What BERTScore compares (arXiv:1904.09675). The model's special tokens are left out, unless
-        a text has no other.
+        a text has no other; a text that UTF-8 cannot hold has no tokens.
         """
+        spoken = [i for i, text in enumerate(texts) if _fault(text) != NOT_TEXT]
         with self._autocast():
             encoded = self._model.encode(
-                [self._head(text)[0] for text in texts],
+                [self._head(texts[i])[0] for i in spoken],
                 batch_size=self._batch_size, output_value=None, show_progress_bar=False,
             )  # fmt: skip
         special = set(getattr(self._model.tokenizer, "all_special_ids", ()))
-        return [_token_vectors(row, special) for row in encoded]
+        found = [np.zeros((0, self.width), np.float32) for _ in texts]
+        for i, row in zip(spoken, encoded, strict=True):
+            found[i] = _token_vectors(row, special)
+        return found
 
     def _kept(self, texts: Sequence[str]) -> dict[str, tuple[Vectors, bool]]:
         return {} if self._cache is None else self._cache.get(texts)
+
+    def _make(self, texts: Sequence[str]) -> dict[str, tuple[Vectors, bool]]:
+        """Embed, and keep what can be used: a run that dies here loses no more than these."""
+        made = dict(zip(texts, self._compute(texts), strict=True))
+        good = [text for text, (vector, _) in made.items() if np.isfinite(vector).all()]
+        if self._cache is not None:
+            self._cache.put(good, [made[text] for text in good])
+        return made
 
     def _compute(self, texts: Sequence[str]) -> list[tuple[Vectors, bool]]:
         heads = [self._head(text) for text in texts]

@@ -50,14 +50,15 @@ class EmbeddingCache:
                 "WITHOUT ROWID"
             )
             one = database.execute("SELECT length(vector) FROM embeddings LIMIT 1").fetchone()
-        if one is not None and one[0] != 4 * width:
-            raise DataError(
-                f"holds embeddings of width {one[0] // 4}; the model's is {width}",
-                file=self._file, mend="remove the file, or name another folder",
-            )  # fmt: skip
+        if one is not None:
+            self._check(one[0])
 
     def get(self, texts: Sequence[str]) -> dict[str, Entry]:
-        """What is kept of these texts."""
+        """What is kept of these texts.
+
+        Raises:
+            DataError: the file cannot be read, or a vector in it is of another width.
+        """
         keys = {_key(text): text for text in texts}
         found: dict[str, Entry] = {}
         with self._open() as database:
@@ -67,17 +68,32 @@ class EmbeddingCache:
                     f"SELECT text, vector, truncated FROM embeddings WHERE text IN ({marks})", some
                 )
                 for key, vector, truncated in rows:
-                    found[keys[key]] = np.frombuffer(vector, np.float32), bool(truncated)
+                    found[keys[key]] = self._vector(vector), bool(truncated)
         return found
 
     def put(self, texts: Sequence[str], entries: Sequence[Entry]) -> None:
-        """Keep the vectors of these texts."""
+        """Keep the vectors of these texts; one that is kept already stays.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
         rows = [
             (_key(text), np.ascontiguousarray(vector, np.float32).tobytes(), int(truncated))
             for text, (vector, truncated) in zip(texts, entries, strict=True)
         ]
         with self._open() as database:
             database.executemany("INSERT OR IGNORE INTO embeddings VALUES (?, ?, ?)", rows)
+
+    def _vector(self, stored: bytes) -> NDArray[np.float32]:
+        self._check(len(stored))
+        return np.frombuffer(stored, np.float32)
+
+    def _check(self, length: int) -> None:
+        if length != 4 * self._width:
+            raise DataError(
+                f"holds an embedding of width {length / 4:g}; the model's is {self._width}",
+                file=self._file, mend="remove the file, or name another folder",
+            )  # fmt: skip
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
