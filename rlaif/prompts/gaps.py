@@ -14,7 +14,6 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,8 +71,9 @@ class Filling:
         calls: questions at most.
         tokens: tokens that may be generated at most; None is any number.
         at_once: questions about one gap in a round at most.
-        patience: rounds in a row that bring next to nothing before it ends.
-        least_rise: of the evenness in a round; below is next to nothing.
+        patience: it ends when so many rounds together bring next to nothing; one round of a weak
+            generator may be a few prompts.
+        least_rise: of the evenness; below is next to nothing.
         templates: a folder with a `new_prompt.txt` of one's own.
     """
 
@@ -360,7 +360,6 @@ class _State:
         self.rounds.append(Round(number, asked, kept, even, len(self._open())))
 
     def _stalled(self, settings: Filling) -> bool:
-        """Whether the last rounds have all brought next to nothing."""
+        """Whether the last rounds together have brought next to nothing."""
         plain = [one.evenness.plain for one in self.rounds[-settings.patience - 1 :]]
-        rises = [after - before for before, after in pairwise(plain)]
-        return len(rises) == settings.patience and max(rises) < settings.least_rise
+        return len(plain) > settings.patience and plain[-1] - plain[0] < settings.least_rise

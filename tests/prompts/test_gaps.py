@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,17 @@ def test_the_same_twice_is_one_prompt_in_a_round_and_in_the_next() -> None:
     assert {d.reason for d in filled.drops} == {"near-copy"}
     assert filled.stopped == "evenness no longer rises"
     assert filled.unreached == (2, 3)
+
+
+def test_it_goes_on_while_the_last_rounds_together_bring_something() -> None:
+    writer, turn = Writer(), iter(range(1000))
+    engine = ScriptedEngine(lambda chat: writer(chat) if next(turn) % 3 == 0 else "nothing")
+    filled = fill(engine, at_once=1, patience=3, least_rise=0.01)
+    plain = [one.evenness.plain for one in filled.rounds]
+    rises = [after - before for before, after in zip(plain, plain[3:], strict=False)]
+    assert filled.stopped == "evenness no longer rises"
+    assert rises[-1] < 0.01 and all(rise >= 0.01 for rise in rises[:-1])
+    assert any(after - before < 0.01 for before, after in pairwise(plain[:-3]))
 
 
 def test_what_lands_in_another_gap_fills_that_one_and_a_full_one_takes_no_more() -> None:
