@@ -61,8 +61,8 @@ def nearest(
 ) -> Nearest:
     """The k anchors that each query is most like; on CUDA where there is one.
 
-    Memory is that of the anchors, once more in the precision of the scan, of one block of queries
-    and of the answer.
+    Memory is that of the anchors and one or two copies of them, of one block of queries and of the
+    answer, however many queries there are.
 
     Args:
         queries: [n, width], in memory or mapped; or such blocks one after another, which need not
@@ -74,7 +74,8 @@ def nearest(
         leave_out_self: the queries are the anchors, and none is a neighbour of itself.
 
     Raises:
-        DataError: no anchors, fewer than k, another width, or a number that is not finite.
+        DataError: no anchors, fewer than k, another width, a number that is not finite, or queries
+            beyond the anchors that they are said to be.
         ValueError: no such precision.
     """
     import torch
@@ -204,6 +205,11 @@ class _Search:
 
         queries = torch.from_numpy(block).to(self.anchors.device)
         numbers = torch.arange(start, start + len(block), device=queries.device)
+        if self.leave_out_self and start + len(block) > len(self.anchors):
+            raise DataError(
+                f"there are more queries than the {len(self.anchors)} anchors that they are to be",
+                key="leave_out_self", mend="give the anchors as queries, or do not leave out any",
+            )  # fmt: skip
         return self._find(queries, numbers if self.leave_out_self else None, self.scans)
 
     def _find(
@@ -268,7 +274,7 @@ class _Search:
                 dim=1,
             )
             if itself is not None:
-                products[torch.arange(len(part)), itself[some]] = -torch.inf
+                products.scatter_(1, itself[some][:, None], -torch.inf)
             found.append(products.sort(dim=1, descending=True, stable=True))
         similarity, index = (
             torch.cat([pair[i][:, : self.k] for pair in found]).cpu().numpy() for i in (0, 1)

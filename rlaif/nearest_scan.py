@@ -108,14 +108,14 @@ class Scan:
 def ready(anchors: torch.Tensor, dtype: torch.dtype) -> Scan:
     """Anchors [m, width] in float32, ready to be scanned in this precision."""
     block, chunk = block_and_chunk(anchors.is_cuda)
-    padded = torch.nn.functional.pad(anchors.to(dtype), (0, 0, 0, -len(anchors) % GROUP))
-    pairs = zip(
-        torch.split(anchors, chunk), torch.split(padded[: len(anchors)], chunk), strict=True
-    )
-    error = max(float((plain - rounded.float()).norm(dim=1).max()) for plain, rounded in pairs)
+    rounded, padding = anchors.to(dtype), -len(anchors) % GROUP
+    pairs = zip(torch.split(anchors, chunk), torch.split(rounded, chunk), strict=True)
+    error = max(float((plain - near.float()).norm(dim=1).max()) for plain, near in pairs)
     longest = float(torch.linalg.vector_norm(anchors, dim=1).max())
-    scores = torch.empty(block * min(chunk, len(padded)), dtype=dtype, device=anchors.device)
-    return Scan(padded, len(anchors), error, longest, scores, block, chunk)
+    if padding:  # without, float32 is no copy
+        rounded = torch.nn.functional.pad(rounded, (0, 0, 0, padding))
+    scores = torch.empty(block * min(chunk, len(rounded)), dtype=dtype, device=anchors.device)
+    return Scan(rounded, len(anchors), error, longest, scores, block, chunk)
 
 
 def block_and_chunk(cuda: bool) -> tuple[int, int]:

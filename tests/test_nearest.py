@@ -189,6 +189,8 @@ def test_what_cannot_be_compared_is_said_in_one_line() -> None:
             nearest(queries, anchors, k)
     with pytest.raises(DataError, match="0 neighbours"):
         nearest(good[:1], good[:1], leave_out_self=True)
+    with pytest.raises(DataError, match="leave_out_self: there are more queries than the 4"):
+        nearest(unit(5, 8), good, leave_out_self=True)
     with pytest.raises(ValueError, match="float16"):
         nearest(good, good, precision="float16")  # type: ignore[arg-type]
 
