@@ -39,11 +39,11 @@ _FITTED = 25  # texts a cell that the cells are fitted on; with more they are ha
 _MOST_CELLS = 100
 
 _NAMES = (
-    "KL(human ‖ synthetic), cells",
-    "KL(synthetic ‖ human), cells",
-    "most crowded cell",
-    "KL(human ‖ synthetic), n-grams",
-    "KL(synthetic ‖ human), n-grams",
+    "cells_kl_human_synthetic",
+    "cells_kl_synthetic_human",
+    "cells_crowding",
+    "ngrams_kl_human_synthetic",
+    "ngrams_kl_synthetic_human",
 )
 
 
@@ -109,7 +109,7 @@ class Drift:
         ]
         if self.drops:
             lines[0] += f", {len(self.drops)} set aside"
-        lines += [f"  {name:<31} {_told(s)}" for name, s in self.statistics.items()]
+        lines += [f"  {name:<25} {_told(s)}" for name, s in self.statistics.items()]
         worst = np.argsort(-self.ratio, kind="stable")[:3]
         told = ", ".join(
             f"cell {c} {self.counts[c, 1]} to {self.counts[c, 0]} (×{self.ratio[c]:.1f})"

@@ -140,7 +140,7 @@ def test_as_json_and_on_one_screen() -> None:
     found = measure_drift(*planted(0), permutations=60, resamples=0)
     told = json.loads(json.dumps(found.as_dict()))
     assert told["alarm"] is True and told["human"] == told["synthetic"] == 500
-    assert told["statistics"]["KL(synthetic ‖ human), cells"]["low"] is None
+    assert told["statistics"]["cells_kl_synthetic_human"]["low"] is None
     assert told["cells"][0]["ratio"] == pytest.approx(found.ratio.max())
     lines = str(found).splitlines()
     assert lines[0].startswith("drift (p 0.016)") and "OVER" in lines[1] and len(lines) <= 25
