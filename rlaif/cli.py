@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 constitution_app = typer.Typer(help="Work on constitution files.", no_args_is_help=True)
 app.add_typer(constitution_app, name="constitution")
+anchor_app = typer.Typer(help="Work on the human gold set.", no_args_is_help=True)
+app.add_typer(anchor_app, name="anchor")
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="the recipe's YAML file")]
 
@@ -54,6 +56,86 @@ def label(recipe: RecipeFile) -> None:
         for reason, count in reasons.items():
             _say(f"  kept aside from {stage}: {count} × {reason}")
     _say(f"in {Path(loaded.run) / 'data'}")
+
+
+OptionalRecipe = Annotated[
+    Path | None, typer.Argument(metavar="[RECIPE]", help="the recipe's YAML file")
+]
+Embeds = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="an embedding model; the recipe's by default")
+]
+
+
+@app.command("filter")
+def filter_(
+    recipe: OptionalRecipe = None,
+    data: Annotated[
+        str | None, typer.Option(help="filter this file, folder or hub data set, in TRL's columns")
+    ] = None,
+    anchors: Annotated[
+        str | None, typer.Option(help="human texts: a file, folder or hub data set")
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option(help="prompt, response or both; the recipe's")
+    ] = None,
+    embedding: Embeds = None,
+    out: Annotated[Path, typer.Option(help="with --data: where the result goes")] = Path(
+        "filtered"
+    ),
+) -> None:
+    """Hold training rows against human anchors: a labelled run's, or any preference data's."""
+    from rlaif import filter_commands
+
+    if data is None:
+        _say(filter_commands.filter_recipe(filter_commands.needed(recipe)))
+        return
+    found = filter_commands.filter_any(recipe, data, anchors, compare, embedding, out)
+    _say(f"{found}\nin {out}")
+
+
+@anchor_app.command("fit")
+def fit_anchors(
+    recipe: OptionalRecipe = None,
+    anchors: Annotated[
+        str | None, typer.Option(help="human texts: a file, folder or hub data set")
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option(help="prompt, response or both; the recipe's")
+    ] = None,
+    embedding: Embeds = None,
+) -> None:
+    """Propose a band of similarity from the anchors, and say whether they are enough for one."""
+    from rlaif import filter_commands
+
+    _say(filter_commands.propose_band(recipe, anchors, compare, embedding))
+
+
+@app.command()
+def topics(
+    recipe: RecipeFile,
+    fill: Annotated[
+        bool,
+        typer.Option("--fill", help="ask for new prompts where the anchors are, and yours not"),
+    ] = False,
+) -> None:
+    """Map what the recipe's prompts are about; name the over- and under-filled regions."""
+    from rich.console import Console
+
+    from rlaif.prompts.topics_report import print_topics
+    from rlaif.recipe import Recipe
+    from rlaif.topics import topics as map_topics
+
+    found = map_topics(Recipe.load(recipe), fill=fill)
+    print_topics(found.before, Console())
+    if found.filled is not None and found.after is not None:
+        _say(
+            f"{len(found.filled.new)} new prompts of {found.filled.calls} asked for "
+            f"({found.filled.stopped}): topic entropy {found.before.evenness} → "
+            f"{found.after.evenness}"
+        )
+    if found.truncated:
+        _say(f"of {found.truncated} prompts the embedding model read only the beginning")
+    _say(f"in {found.folder}")
 
 
 @app.command()

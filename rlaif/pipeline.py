@@ -1,6 +1,7 @@
 """A recipe's stages in order: this file is the diagram of the whole flow.
 
-    label()     (gate) → prompts → samples → (revised) → verdicts → picks → (critic) → sft, pairs
+    label()     (gate) → prompts → samples → (revised) → verdicts → picks → (critic) → (filters)
+                → sft, pairs
     train()     sft → dpo, reward, each by `accelerate launch`
     evaluate()  (student, trained) → samples → verdicts → win rate
 
@@ -106,9 +107,10 @@ def label(recipe: Recipe, progress: Progress = silent) -> Labelled:
             )
             judge = method.fingerprint(teacher.identity)
         picked = store_picks(run, recipe, constitution, judge, judged, verdicts, calibration)
-        picks = _reviewed(run, recipe, constitution, judged, verdicts, picked, checked, progress)
+        sure = _reviewed(run, recipe, constitution, judged, verdicts, picked, checked, progress)
+        picks = _filtered(run, recipe, sure, progress)
         asked = tuple(p.id for p in constitution.principles if p.fingerprint in verdicts.asked)
-        flow = [prompts, samples, judged, *picked.values(), *picks.values()]
+        flow = [prompts, samples, judged, *picked.values(), *sure.values(), *picks.values()]
         counts = _count(flow, verdicts, picks, asked)
         run.log("labelled", **asdict(counts))
     return counts
@@ -141,6 +143,32 @@ def _reviewed(
         return store_reviews(
             run, recipe, constitution, samples, verdicts, picked, critic, checked, progress
         )
+
+
+def _filtered(
+    run: RunFolder, recipe: Recipe, picks: dict[str, Stage], progress: Progress
+) -> dict[str, Stage]:
+    """What the filters leave of the picks, if the recipe has them; else the picks."""
+    if recipe.filter is None:
+        return picks
+    from rlaif.filtering import store_filtered  # it imports faiss, scikit-learn and more
+
+    return store_filtered(run, recipe, picks, progress)
+
+
+def filter_run(recipe: Recipe, progress: Progress = silent) -> Labelled:
+    """Hold a labelled run's picks and pairs against the recipe's anchors, as it now says.
+
+    Raises:
+        RecipeError: the recipe has no filters.
+        DataError: the run is not labelled, its anchors cannot be used, or nothing is left.
+    """
+    if recipe.filter is None:
+        raise RecipeError("the recipe has no filters", key="filter", mend="add a `filter` section")
+    run = RunFolder(Path(recipe.run))
+    if not run.data("verdicts").is_dir():
+        raise DataError("is not labelled yet", file=run.root, mend="rlaif label RECIPE")
+    return label(recipe, progress)  # what is finished is not done again
 
 
 def revised(

@@ -261,6 +261,74 @@ class Embedding(StrictModel, error=RecipeError):
     batch_size: Count = 64
 
 
+class Drift(StrictModel, error=RecipeError):
+    """Whether a batch of training rows is distributed as the anchors are.
+
+    Attributes:
+        on_alarm: take out the fewest rows that end the alarm, discard the batch, or only say so.
+        level: the alarm's chance where there is no drift.
+        max_pruned: the largest share of the batch that pruning may take; beyond it, all goes.
+        ngrams: compare the texts' n-grams too, not only what they are about.
+    """
+
+    on_alarm: Literal["prune", "discard", "warn"] = "prune"
+    level: Annotated[float, Field(gt=0, lt=0.5)] = 0.025
+    max_pruned: Share = 0.5
+    ngrams: bool = True
+
+
+class Density(StrictModel, error=RecipeError):
+    """Which answers say too little.
+
+    Attributes:
+        classifier: what `rlaif density fit` wrote.
+        min_share: least share of an answer's sentences that say something.
+    """
+
+    classifier: InputPath
+    min_share: Share = 0.5
+
+
+class Filter(StrictModel, error=RecipeError):
+    """Which training rows are kept, held against the recipe's anchors.
+
+    Attributes:
+        compare: what of a row is compared: its prompt, its (chosen) response, or both joined.
+        low, high: a band of cosines to the nearest anchor, outside of which a row is dropped; None
+            fits one to the anchors.
+        low_quantile, high_quantile: of the anchors among themselves, where the band is fitted.
+        copy_overlap: share of character 3-grams in common with an anchor from which a row is its
+            copy; None does not look.
+        max_lost: share of fluent texts that may be taken for word salad; None does not look for it.
+        near_duplicates: cosine from which two rows are one, and the first stays; None keeps all.
+        density: None does not look for answers that say little.
+        drift: None does not ask for the distribution.
+    """
+
+    compare: Literal["prompt", "response", "both"] = "both"
+    low: Annotated[float, Field(ge=-1, le=1)] | None = None
+    high: Annotated[float, Field(ge=-1, le=1)] | None = None
+    low_quantile: Share = 0.03
+    high_quantile: Share = 0.99
+    copy_overlap: Annotated[float, Field(gt=0, le=1)] | None = 0.5
+    max_lost: Annotated[float, Field(gt=0, le=0.5)] | None = 0.02
+    near_duplicates: Annotated[float, Field(gt=0, le=1)] | None = 0.95
+    density: Density | None = None
+    drift: Drift | None = Drift()
+
+    @model_validator(mode="after")
+    def _whole_band(self) -> Self:
+        if (self.low is None) != (self.high is None):
+            at = "high" if self.high is None else "low"
+            raise Fault("half a band", at=(at,), mend="give both `low` and `high`, or neither")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise Fault("not under `high`", at=("low",), value=self.low, mend="give less")
+        if self.low_quantile >= self.high_quantile:
+            raise Fault("not under `high_quantile`", at=("low_quantile",),
+                        value=self.low_quantile, mend="give less")  # fmt: skip
+        return self
+
+
 class Topics(StrictModel, error=RecipeError):
     """What prompts are about, and how gaps between them are filled (`rlaif topics`).
 
@@ -388,6 +456,7 @@ class Recipe(StrictModel, error=RecipeError):
     critic: Critic | None = None
     embedding: Embedding = Embedding()
     anchors: Anchors | None = None
+    filter: Filter | None = None
     topics: Topics = Topics()
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
@@ -406,6 +475,11 @@ class Recipe(StrictModel, error=RecipeError):
             raise Fault(
                 "a critic's confidence means nothing before it is calibrated",
                 at=("critic",), mend="add a `gate` with labelled comparisons",
+            )  # fmt: skip
+        if self.filter is not None and self.anchors is None:
+            raise Fault(
+                "rows are held against anchors, and there are none",
+                at=("filter",), mend="name human texts in an `anchors` section",
             )  # fmt: skip
         return self
 

@@ -58,7 +58,8 @@ def store_reviews(
         progress: is told of each finished shard.
 
     Returns:
-        The stages "sft" and "pairs" that are trained on, by these names.
+        The stages "sft" and "pairs", by these names; where filters come behind them, they lie in
+        RUN/data/reviewed/.
 
     Raises:
         DataError: too few comparisons to calibrate the critic on.
@@ -77,7 +78,8 @@ def store_reviews(
         "curve": fingerprint(critic.curve.model_dump(mode="json")) if critic.curve else "",
         "min_confidence": settings.min_confidence,
     }
-    made = {name: Stage(run, name, stage.schema) for name, stage in picks.items()}
+    place = "" if recipe.filter is None else "reviewed/"
+    made = {name: Stage(run, f"{place}{name}", stage.schema) for name, stage in picks.items()}
 
     def review(name: str, shard: int) -> tuple[list[Row], list[Drop]]:
         rows = picks[name].read(shard).to_pylist()

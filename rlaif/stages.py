@@ -223,10 +223,10 @@ def store_picks(
         calibration: of the judge, for the pairs' probabilities.
 
     Returns:
-        The stages "sft" and "pairs", by these names; where a critic is to review them, they lie
-        in RUN/data/picked/.
+        The stages "sft" and "pairs", by these names; where a critic or filters come behind them,
+        they lie in RUN/data/picked/.
     """
-    place = "" if recipe.critic is None else "picked/"
+    place = "" if recipe.critic is None and recipe.filter is None else "picked/"
     made = {
         "sft": Stage(run, f"{place}sft", SFT_SCHEMA),
         "pairs": Stage(run, f"{place}pairs", pair_schema(recipe.pick.write_margin)),
