@@ -169,6 +169,12 @@ def test_what_cannot_be_compared_is_an_error_of_one_line() -> None:
     refused(human, synthetic, texts=(["a"] * 50, ["b"]), match=r"not as many texts.*\(50, 1\)")
 
 
+def test_of_few_different_texts_there_are_no_more_cells_than_texts() -> None:
+    human = sample(np.random.default_rng(0), 3)[[0] * 25 + [1] * 15 + [2] * 10]
+    found = measure_drift(human, human)
+    assert len(found.cells) == 3 and not found.alarm and found.kl_human_synthetic.value == 0
+
+
 def test_a_batch_that_says_one_thing_is_a_drift_not_an_error() -> None:
     human = sample(np.random.default_rng(0), 50)
     assert measure_drift(human, human[[0] * 50]).alarm
