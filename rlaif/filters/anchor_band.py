@@ -227,8 +227,8 @@ def _warnings(
 
 
 def _topics(anchors: Vectors, seed: int) -> NDArray[np.intp]:
-    """[n] the topic of each, for want of a better name: some twenty anchors that lie together."""
-    return fit_cells(anchors, max(2, len(anchors) // 20), seed).of(anchors)
+    """[n] a number for what each is about: as many topics as anchors in one, for want of a count."""
+    return fit_cells(anchors, round(len(anchors) ** 0.5), seed).of(anchors)
 
 
 def _looked_at(anchors: Vectors, seed: int) -> Vectors:

@@ -114,7 +114,7 @@ def load_fluency(file: Path, embedder: str) -> Fluency:
 
 
 def fit_fluency(
-    texts: Sequence[str], embed: Embedder, *, lost: float = 0.02, seed: int = 0
+    texts: Sequence[str], embed: Embedder, *, lost: float = 0.01, seed: int = 0
 ) -> Fluency:
     """Learn from texts, their own shuffles and random words.
 
