@@ -78,9 +78,11 @@ def test_no_more_goes_than_may() -> None:
     assert not prune(human, synthetic, most=0.01, **FAST).keep.any()
 
 
-def test_a_batch_too_small_to_be_pruned_is_discarded() -> None:
+def test_a_batch_that_would_be_too_small_to_be_measured_is_discarded() -> None:
     rng = np.random.default_rng(0)
-    assert not prune(sample(rng, 200), sample(rng, 30, PLANTED), **FAST).keep.any()
+    human, synthetic = sample(rng, 200), np.concatenate([sample(rng, 9), sample(rng, 13, PLANTED)])
+    found = prune(human, synthetic, cells=10, **FAST)
+    assert found.before.alarm and not found.keep.any()
 
 
 def test_texts_are_pruned_with_their_vectors() -> None:
