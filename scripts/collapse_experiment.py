@@ -1,0 +1,359 @@
+"""Does a student that learns from its own words collapse, and what keeps it from it?
+
+    python scripts/collapse_experiment.py [--json FILE] [--figure FILE] [--small]
+
+Generation 0 learns from human texts; each later one goes on from the last, on what that wrote:
+
+    a  replacing the data          c  replacing behind the anchor and drift filters
+    b  accumulating it             d  accumulating behind them
+
+Same seeds, same number of optimiser steps and of written texts in each arm; accumulating keeps the
+human texts (Shumailov et al. 2024, Nature 631; Gerstgrasser et al. 2024, arXiv 2404.01413). It can
+be stopped and started again: every finished generation is kept in --work.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from bench_rows import Row, note, row, show, write
+from collapse_world import Subject, Text, compliance, human_texts, reached
+from rich.console import Console
+
+from rlaif.constitution import Constitution
+from rlaif.records import Message, seed_of
+
+SANDBOX = Path(__file__).parent.parent / "rlaif" / "sandbox"
+ARMS = {
+    "a": "replace",
+    "b": "accumulate",
+    "c": "replace, filtered",
+    "d": "accumulate, filtered",
+}
+RARE = 2, 4
+"""Human texts of a subject in the tail: one alone cannot be told from an accident."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The budget, the same for every arm.
+
+    Attributes:
+        generations: after generation 0.
+        human: texts that people wrote.
+        written: texts that a generation writes, prompt and answer, to be learned from.
+        probes: prompts that it writes to see which subjects it still reaches.
+        first_steps: optimiser steps of generation 0.
+        steps: of each later generation.
+        temperature: of writing; top-p is 1.
+    """
+
+    generations: int = 6
+    human: int = 1000
+    written: int = 1000
+    probes: int = 10_000
+    first_steps: int = 300
+    steps: int = 150
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What one generation wrote, measured.
+
+    Attributes:
+        arm, number, seed: which.
+        tail_coverage: share of the tail's subjects that its probes reach.
+        token_entropy: of the words of what it wrote, in nats.
+        compliance: mean share of the applicable principles that a text keeps.
+        other: share of the probes that are no prompt of the world.
+        kept: texts that were added to the data.
+        dropped: the others, by reason.
+    """
+
+    arm: str
+    number: int
+    seed: int
+    tail_coverage: float
+    token_entropy: float
+    compliance: float
+    other: float
+    kept: int
+    dropped: dict[str, int]
+
+
+def constitution() -> Constitution:
+    """What the human texts keep."""
+    return Constitution.load(SANDBOX / "constitutions" / "concierge.yaml")
+
+
+def rows_of(texts: Sequence[Text]) -> list[dict[str, Any]]:
+    """What a student learns from a text: to write the prompt where none is given; to answer it."""
+    found = []
+    for text in texts:
+        for asked, said in (("", text.prompt), text):
+            found.append(
+                {
+                    "prompt": [{"role": "user", "content": asked}],
+                    "completion": [{"role": "assistant", "content": said}],
+                }
+            )
+    return found
+
+
+def learn(
+    start: Path, texts: Sequence[Text], steps: int, rate: float, seed: int, out: Path
+) -> None:
+    """Fine-tune a student on texts with TRL, and save it."""
+    import transformers
+    from datasets import Dataset, disable_progress_bars
+    from trl import SFTConfig, SFTTrainer
+
+    transformers.utils.logging.disable_progress_bar()
+    disable_progress_bars()
+    arguments = SFTConfig(
+        output_dir=str(out), max_steps=steps, per_device_train_batch_size=64, learning_rate=rate,
+        lr_scheduler_type="cosine", warmup_steps=10, adam_beta2=0.95, max_length=200, bf16=True,
+        gradient_checkpointing=False, train_sampling_strategy="group_by_length", use_cpu=True,
+        model_init_kwargs={"attn_implementation": "eager", "dtype": "float32"},
+        logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True,
+        dataloader_pin_memory=False, seed=seed, data_seed=seed,
+    )  # fmt: skip
+    trainer = SFTTrainer(
+        str(start), args=arguments, train_dataset=Dataset.from_list(rows_of(texts))
+    )
+    trainer.train()
+    trainer.save_model(str(out))
+
+
+def speak(model: Path, plan: Plan, seed: str) -> tuple[list[str], list[Text]]:
+    """The probes; and the first of them answered, as the texts of this generation."""
+    from rlaif.engines.protocol import Sampling
+    from rlaif.engines.transformers.engine import TransformersEngine
+
+    n = min(500, plan.probes)
+    seeds = [seed_of("prompts", seed, i) for i in range(plan.probes // n)]
+    # In float32: so small a model gains nothing from bfloat16.
+    with closing(TransformersEngine(str(model), dtype="float32")) as engine:
+        nothing = [(Message("user", ""),)] * len(seeds)
+        asked = Sampling(n, plan.temperature, max_tokens=40)
+        said = [r.text for g in engine.generate(nothing, asked, seeds) for r in g.responses]
+        own = [prompt for prompt in said[: plan.written] if prompt.strip()]
+        seeds = [seed_of("answers", seed, i) for i in range(len(own))]
+        answers = engine.generate(
+            [(Message("user", prompt),) for prompt in own],
+            Sampling(1, plan.temperature, max_tokens=80), seeds,
+        )  # fmt: skip
+    return said, [Text(p, g.responses[0].text) for p, g in zip(own, answers, strict=True)]
+
+
+def token_entropy(texts: Sequence[Text]) -> float:
+    """Of single words, in nats; of as many texts in every generation, so they can be compared."""
+    from rlaif.sandbox.prompts import words
+
+    counts = np.array(list(Counter(w for t in texts for part in t for w in words(part)).values()))
+    shares = counts / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+class Filters:
+    """The anchor and drift filters, fitted to the human texts."""
+
+    def __init__(self, human: Sequence[Text], cache: Path, seed: int) -> None:
+        from rlaif.embed import Embedder
+        from rlaif.filters.chain import fit_filters
+        from rlaif.recipe import Filter
+
+        # Every answer of this world is made of the same sentences: shared letters say little.
+        settings = Filter(copy_overlap=0.9, near_duplicates=0.99)
+        self.embed = Embedder(cache=cache)
+        self.fitted = fit_filters(settings, ["\n".join(t) for t in human], self.embed, seed)
+
+    def __call__(self, texts: Sequence[Text]) -> tuple[list[Text], dict[str, int]]:
+        """The texts that are kept, and the number of the others by reason."""
+        from rlaif.filters.chain import filter_rows
+
+        rows = [{"prompt": t.prompt, "completion": t.answer} for t in texts]
+        found = filter_rows(rows, [str(i) for i in range(len(rows))], self.fitted, self.embed)
+        return [texts[i] for i in found.kept], dict(found.figures["dropped"])
+
+
+def run_seed(seed: int, plan: Plan, arms: str, work: Path) -> list[Generation]:
+    """Generation 0 and every arm of one seed."""
+    work = work / f"seed{seed}"
+    people = human_texts(plan.human, constitution(), seed)
+    written, first = generation(
+        "-", 0, seed, people, people, SANDBOX / "models" / "student", plan, work, None
+    )
+    found = [first]
+    filters = Filters(people, work / "embeddings", seed) if set(arms) & {"c", "d"} else None
+    for arm in arms:
+        data, new = people, written
+        for number in range(1, plan.generations + 1):
+            kept, dropped = new, dict[str, int]()
+            if arm in "cd" and filters is not None:
+                kept, dropped = filters(new)
+            # A batch that is discarded whole leaves the data as they were.
+            data = [*data, *kept] if arm in "bd" else kept or data
+            start = work / (f"{arm}{number - 1}" if number > 1 else "-0")
+            new, one = generation(arm, number, seed, people, data, start, plan, work, written)
+            found.append(Generation(**{**asdict(one), "kept": len(kept), "dropped": dropped}))
+            print(json.dumps(asdict(found[-1])), flush=True)
+    return found
+
+
+def generation(
+    arm: str,
+    number: int,
+    seed: int,
+    people: Sequence[Text],
+    data: Sequence[Text],
+    start: Path,
+    plan: Plan,
+    work: Path,
+    written: Sequence[Text] | None,
+) -> tuple[list[Text], Generation]:
+    """Learn, write and measure; or read what was done before."""
+    out = work / f"{arm}{number}"
+    record = work / f"{arm}{number}.json"
+    if not record.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        steps, rate = (plan.steps, 1e-3) if number else (plan.first_steps, 2e-3)
+        learn(start, data, steps, rate, seed_of("learn", seed, arm, number) % 2**31, out)
+        said, texts = speak(out, plan, f"{seed} {arm} {number}")
+        record.write_text(json.dumps({"probes": said, "texts": [list(t) for t in texts]}))
+    stored = json.loads(record.read_text())
+    said, texts = stored["probes"], [Text(*t) for t in stored["texts"]]
+    tail = tail_of(people, work)
+    reach = reached(said)
+    return texts, Generation(
+        arm, number, seed,
+        tail_coverage=sum(reach[s] > 0 for s in tail) / len(tail),
+        token_entropy=token_entropy(texts),
+        compliance=compliance(texts, constitution()),
+        other=1 - sum(reach.values()) / len(said), kept=len(data), dropped={},
+    )  # fmt: skip
+
+
+def tail_of(people: Sequence[Text], work: Path) -> list[Subject]:
+    """The rare subjects of the human texts that generation 0 reaches."""
+    said = json.loads((work / "-0.json").read_text())["probes"]
+    first, human = reached(said), reached(t.prompt for t in people)
+    return [s for s, n in human.items() if RARE[0] <= n <= RARE[1] and first[s]]
+
+
+def table(found: Sequence[Generation], last: int) -> list[Row]:
+    """What is wanted of the arms, by their worst seed."""
+    first = {g.seed: g for g in found if g.number == 0}
+    end = {(g.arm, g.seed): g for g in found if g.number == last}
+
+    def of(arm: str, measure: str, relative: bool = False) -> list[float]:
+        return [
+            getattr(g, measure) / (getattr(first[seed], measure) if relative else 1)
+            for (which, seed), g in end.items()
+            if which == arm
+        ]
+
+    rows = []
+    if of("a", "tail_coverage"):
+        rows += [
+            row("replace: tail coverage, highest", "<=", 0.7, max(of("a", "tail_coverage"))),
+            row("replace: token entropy over generation 0's, highest", "<=", 0.9999,
+                max(of("a", "token_entropy", True))),
+        ]  # fmt: skip
+    if of("d", "tail_coverage"):
+        rows += [
+            row("accumulate, filtered: tail coverage, lowest", ">=", 0.95,
+                min(of("d", "tail_coverage"))),
+            row("accumulate, filtered: token entropy over generation 0's, lowest", ">=", 0.95,
+                min(of("d", "token_entropy", True))),
+            row("accumulate, filtered: compliance lost, most", "<=", 0.01,
+                max(first[s].compliance - end["d", s].compliance for s in first)),
+        ]  # fmt: skip
+    for arm, name in ARMS.items():
+        for measure in ("tail_coverage", "token_entropy", "compliance"):
+            values = of(arm, measure)
+            if values:
+                rows.append(note(f"{name}: {measure}, mean of seeds", float(np.mean(values))))
+    return rows
+
+
+def figure(found: Sequence[Generation], file: Path) -> None:
+    """A small plot a measure: a line a seed, a colour an arm."""
+    from matplotlib.figure import Figure
+
+    plot = Figure(figsize=(12, 3.6), layout="constrained")
+    measures = {"tail_coverage": "tail coverage", "token_entropy": "token entropy (nats)",
+                "compliance": "principles kept"}  # fmt: skip
+    for axes, (measure, title) in zip(plot.subplots(1, 3), measures.items(), strict=True):
+        for (arm, name), colour in zip(ARMS.items(), ("#c44e52", "#4c72b0", "#dd8452", "#55a868"),
+                                       strict=True):  # fmt: skip
+            for nth, seed in enumerate(sorted({g.seed for g in found})):
+                line = sorted((g.number, getattr(g, measure)) for g in found
+                              if g.seed == seed and g.arm in ("-", arm))  # fmt: skip
+                if len(line) > 1:
+                    axes.plot(*zip(*line, strict=True), "o-", color=colour, markersize=3,
+                              alpha=0.8, label=None if nth else name)  # fmt: skip
+        axes.set_title(title)
+        axes.set_xlabel("generation")
+        axes.spines[["top", "right"]].set_visible(False)
+    plot.axes[0].legend(frameon=False, fontsize=8)
+    plot.savefig(file, dpi=110, metadata={"Software": None})
+
+
+def worker(seed: int, plan: Plan, arms: str, work: Path) -> list[Generation]:
+    """`run_seed` on one core."""
+    import torch
+
+    torch.set_num_threads(1)
+    return run_seed(seed, plan, arms, work)
+
+
+def main(
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+    figure_file: Annotated[Path | None, typer.Option("--figure")] = None,
+    work: Annotated[Path, typer.Option(help="what is done is kept here")] = Path("runs/collapse"),
+    seeds: int = 3,
+    first_seed: int = 0,
+    arms: str = "abcd",
+    generations: int = 6,
+    temperature: float = 1.0,
+    small: Annotated[bool, typer.Option(help="a look, not a result")] = False,
+) -> None:
+    """Run the experiment, print its table, draw it."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    plan = Plan(generations, temperature=temperature)
+    if small:
+        plan = Plan(2, human=200, written=200, probes=500, first_steps=40, steps=20)
+    which = range(first_seed, first_seed + (1 if small else seeds))
+    # One process of one thread a seed: two threads gain little on so small a model.
+    with ProcessPoolExecutor(math.ceil(min(2, len(which))), get_context("spawn")) as pool:
+        jobs = [pool.submit(worker, seed, plan, arms, work) for seed in which]
+        found = [g for job in jobs for g in job.result()]
+    rows = table(found, plan.generations)
+    show(rows, Console(width=120))
+    if json_file is not None:
+        write(rows, json_file)
+        told = json.loads(json_file.read_text()) | {
+            "plan": asdict(plan), "generations": [asdict(g) for g in found]
+        }  # fmt: skip
+        json_file.write_text(json.dumps(told, indent=1) + "\n")
+    if figure_file is not None:
+        figure(found, figure_file)
+
+
+if __name__ == "__main__":
+    typer.run(main)
