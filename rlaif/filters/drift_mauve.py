@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from rlaif.embed import Vectors
-from rlaif.errors import DataError
+from rlaif.errors import DataError, MissingExtraError
 from rlaif.filters.drift import FEWEST, check_sides
 
 
@@ -55,6 +55,7 @@ def mauve(human: Vectors, synthetic: Vectors, *, most: int = 5000, seed: int = 0
 
     Raises:
         DataError: too few texts, two widths, embeddings that are not finite or all the same.
+        MissingExtraError: the library, which is under the GPL, is not installed.
     """
     check_sides(human, synthetic)
     if len(human) < 2 * FEWEST:
@@ -73,8 +74,10 @@ def mauve(human: Vectors, synthetic: Vectors, *, most: int = 5000, seed: int = 0
 
 
 def _mauve(p: Vectors, q: Vectors, seed: int) -> float:
-    from mauve import compute_mauve
-
+    try:
+        from mauve import compute_mauve
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("MAUVE", "mauve") from error
     with _quiet():
         return float(compute_mauve(p_features=p, q_features=q, seed=seed).mauve)
 
