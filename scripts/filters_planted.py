@@ -116,7 +116,7 @@ def fitted_rows(reasons: dict[str, list[str]]) -> list[Row]:
         made += _rate(f"{name} dropped", [bool(r) for r in reasons[name]])
     by = Counter(r for r in reasons["new"] if r)
     made += [
-        note(f"anchor: new content lost to '{name.split(':')[0]}'", by[name] / len(reasons["new"]))
+        note(f"anchor: new content lost to '{name}'", by[name] / len(reasons["new"]))
         for name in (COPY, REDUNDANT, DRIFT, SALAD)
     ]
     return made

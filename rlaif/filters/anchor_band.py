@@ -30,7 +30,7 @@ Measure = Literal["closeness", "cosine"]
 STAGE = "anchor"
 _DUPLICATE = 0.97  # cosine of two anchors that count as one
 _LOOKED_AT = 10_000  # anchors that decide the band
-_CAUGHT = 0.8  # a band that would drop less of unknown topics is thin
+_CAUGHT = 0.75  # a band that would drop less of unknown topics is thin
 _DENSE = 10  # anchors a topic
 
 
@@ -155,7 +155,8 @@ class Proposal:
         topics: cells that the anchors were cut into.
         thin_topics: cells with fewer than ten anchors.
         caught: the share of anchors that the band would drop as drift if their whole topics were
-            not among the anchors: what it does to texts about something else.
+            not among the anchors: what it does to texts about something else, or less than it does
+            where a topic was cut in two and its other half stayed.
         unusable: anchors without a vector, by reason.
         warnings: what the user should know.
     """
@@ -227,7 +228,7 @@ def _warnings(
 
 
 def _topics(anchors: Vectors, seed: int) -> NDArray[np.intp]:
-    """[n] a number for what each is about: as many topics as anchors in one, for want of a count."""
+    """[n] what each is about: as many topics as each has anchors, for want of a count."""
     return fit_cells(anchors, round(len(anchors) ** 0.5), seed).of(anchors)
 
 
