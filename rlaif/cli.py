@@ -20,6 +20,8 @@ constitution_app = typer.Typer(help="Work on constitution files.", no_args_is_he
 app.add_typer(constitution_app, name="constitution")
 anchor_app = typer.Typer(help="Work on the human gold set.", no_args_is_help=True)
 app.add_typer(anchor_app, name="anchor")
+density_app = typer.Typer(help="Work on what says little.", no_args_is_help=True)
+app.add_typer(density_app, name="density")
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="the recipe's YAML file")]
 
@@ -108,6 +110,19 @@ def fit_anchors(
     from rlaif import filter_commands
 
     _say(filter_commands.propose_band(recipe, anchors, compare, embedding))
+
+
+@density_app.command("fit")
+def fit_density(
+    informative: Annotated[Path, typer.Option(help="sentences that say something, one a row")],
+    empty: Annotated[Path, typer.Option(help="sentences that would not be missed, one a row")],
+    out: Annotated[Path, typer.Option(help="the classifier, as JSON")] = Path("density.json"),
+    embedding: Embeds = None,
+) -> None:
+    """Learn which sentences say little, for the `density` part of a recipe's filters."""
+    from rlaif import filter_commands
+
+    _say(filter_commands.fit_density_files(informative, empty, out, embedding))
 
 
 @app.command()

@@ -1,7 +1,8 @@
-"""What `rlaif filter` and `rlaif anchor fit` load: a recipe, or options in its place."""
+"""What `rlaif filter`, `anchor fit` and `density fit` load: a recipe, or options in its place."""
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 from rlaif import pipeline
@@ -11,8 +12,11 @@ from rlaif.errors import RecipeError
 from rlaif.filter_data import filter_data
 from rlaif.filters.anchor_band import anchor_set, propose
 from rlaif.filters.chain import Filtered
+from rlaif.filters.density import fit_density
+from rlaif.intervals import rate
 from rlaif.progress import progress_bars
 from rlaif.recipe import Anchors, Embedding, Filter, Recipe
+from rlaif.run_folder import RunFolder
 
 
 def needed(recipe: Path | None) -> Path:
@@ -62,6 +66,39 @@ def propose_band(
     return str(propose(found, settings.low_quantile, settings.high_quantile, seed))
 
 
+def fit_density_files(informative: Path, empty: Path, out: Path, embedding: str | None) -> str:
+    """Fit the classifier of `filter.density` and write it; how well it does on held-out sentences.
+
+    Raises:
+        DataError: a file that cannot be read, or too few sentences.
+    """
+    embed = Embedder(**_embedding(embedding).model_dump())
+    kinds = [_sentences(file) for file in (informative, empty)]
+    cut = [len(kind) - len(kind) // 5 for kind in kinds]
+    tried = fit_density(kinds[0][: cut[0]], kinds[1][: cut[1]], embed)
+    right = [
+        bool((score > 0) == says)
+        for kind, at, says in zip(kinds, cut, (True, False), strict=True)
+        for score in tried.scores(embed(kind[at:]).vectors)
+    ]
+    RunFolder(out.parent).create()
+    fit_density(kinds[0], kinds[1], embed).save(out)
+    counts = f"{len(kinds[0])} and {len(kinds[1])} sentences"
+    return f"{counts}; right on a held-out fifth: {rate(right)}\n{out}"
+
+
+def _sentences(file: Path) -> list[str]:
+    """The sentences of a file, each once, in an order that says nothing."""
+    anchors, _ = load_anchors(Anchors(path=str(file)))
+    texts = sorted({part for row in anchors for part in row if part.strip()})
+    random.Random(0).shuffle(texts)
+    return texts
+
+
+def _embedding(model: str | None) -> Embedding:
+    return Embedding() if model is None else Embedding(model=model)
+
+
 def told(found: Filtered) -> str:
     """What was kept, what was dropped by reason, and what the drift was."""
     figures = found.figures
@@ -90,9 +127,7 @@ def _given(
     settings = (loaded.filter if loaded is not None else None) or Filter()
     if compare is not None:
         settings = Filter(**settings.model_dump() | {"compare": compare})
-    embeds = Embedding() if loaded is None else loaded.embedding
-    if embedding is not None:
-        embeds = Embedding(model=embedding)
+    embeds = _embedding(embedding) if loaded is None or embedding is not None else loaded.embedding
     return gold, settings, embeds, 0 if loaded is None else loaded.seed
 
 

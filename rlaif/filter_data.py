@@ -8,7 +8,7 @@ OUT/filter.json          the figures
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from rlaif.anchors import compared_anchors, load_anchors
 from rlaif.embed import NOT_TEXT, Embedder
 from rlaif.errors import DataError
 from rlaif.filters.chain import Filtered, filter_rows, fit_filters, nothing_left
+from rlaif.filters.row_texts import with_completion
 from rlaif.prompts.rows import BadRow, read_rows
 from rlaif.recipe import Anchors, Embedding, Filter
 from rlaif.run_folder import RunFolder
@@ -58,9 +59,21 @@ def filter_data(
     )
     if not found.kept:
         raise nothing_left(found, "filter")
-    kept = [row for row in (rows[i] for i in found.kept) if not isinstance(row, BadRow)]
-    run.write_bytes(out / "data" / "00000.parquet", _parquet(kept))
+    run.write_bytes(out / "data" / "00000.parquet", _parquet(_kept(rows, found, settings)))
     return found
+
+
+def _kept(
+    rows: Sequence[Mapping[str, Any] | BadRow], found: Filtered, settings: Filter
+) -> list[Mapping[str, Any]]:
+    remove = settings.density is not None and settings.density.remove
+    kept = list[Mapping[str, Any]]()
+    for i in found.kept:
+        row = rows[i]
+        assert not isinstance(row, BadRow)  # such a row is a drop
+        shorter = found.shortened.get(i) if remove and "completion" in row else None
+        kept.append(row if shorter is None else with_completion(row, shorter))
+    return kept
 
 
 def _read(source: Anchors) -> tuple[list[str], list[Mapping[str, Any] | BadRow]]:

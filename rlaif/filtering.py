@@ -13,6 +13,8 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,11 +22,16 @@ import pyarrow as pa
 from rlaif.anchors import compared_anchors, load_anchors
 from rlaif.embed import Embedder
 from rlaif.filters.chain import Filtered, Fitted, filter_rows, fit_filters, nothing_left
+from rlaif.filters.row_texts import with_completion
 from rlaif.journal import Stage, run_stage
-from rlaif.recipe import Recipe
+from rlaif.recipe import Filter, Recipe
 from rlaif.records import Drop, fingerprint
 from rlaif.run_folder import RunFolder
 from rlaif.stages import Progress, silent
+
+_Place = tuple[int, int]
+_Batch = tuple[dict[_Place, Drop], dict[_Place, str]]
+"""By shard and place: the drop of each row that goes, and what is left of a completion."""
 
 
 def store_filtered(
@@ -50,7 +57,7 @@ def store_filtered(
     anchors = compared_anchors(rows, settings.compare, source)
     embed = Embedder(**recipe.embedding.model_dump(), cache=run.root / "embeddings")
     wanted = {
-        "filter": settings.model_dump(mode="json"),
+        "filter": settings.model_dump(mode="json") | _classifier(settings),
         "anchors": fingerprint(anchors),
         "embedding": dict(embed.identity),
         "seed": recipe.seed,
@@ -81,16 +88,20 @@ def _filter_stage(
     depends = wanted | {"picked": [picked.digest(shard) for shard in shards]}
 
     @cache
-    def batch() -> dict[tuple[int, int], Drop]:
+    def batch() -> _Batch:
         return _of_all_shards(run, name, picked, fitted(), embed)
 
     def make(shard: int) -> tuple[pa.Table, list[Drop]]:
-        rows = picked.read(shard)
-        found = batch()
+        rows = picked.read(shard).to_pylist()
+        drops, shortened = batch()
         progress(f"filter: {name}", shard + 1, len(shards))
-        places = [i for i in range(rows.num_rows) if (shard, i) not in found]
-        drops = [found[shard, i] for i in range(rows.num_rows) if (shard, i) in found]
-        return rows.take(pa.array(places, pa.int64())), drops
+        kept = [
+            with_completion(row, shortened[shard, i]) if (shard, i) in shortened else row
+            for i, row in enumerate(rows)
+            if (shard, i) not in drops
+        ]
+        gone = [drops[shard, i] for i in range(len(rows)) if (shard, i) in drops]
+        return pa.Table.from_pylist(kept, schema=made.schema), gone
 
     run_stage(made, [(shard, depends) for shard in shards], make)
     return made
@@ -98,8 +109,7 @@ def _filter_stage(
 
 def _of_all_shards(
     run: RunFolder, name: str, picked: Stage, fitted: Fitted, embed: Embedder
-) -> dict[tuple[int, int], Drop]:
-    """The drop of each row that goes, by shard and place; and the figures into the run folder."""
+) -> _Batch:
     places, rows = [], []
     for shard in picked.shards():
         for i, row in enumerate(picked.read(shard).to_pylist()):
@@ -110,7 +120,18 @@ def _of_all_shards(
     if rows and not found.kept:
         raise nothing_left(found, f"filter ({name})")
     gone = sorted(set(range(len(rows))) - set(found.kept))
-    return {places[i]: drop for i, drop in zip(gone, found.drops, strict=True)}
+    drops = {places[i]: drop for i, drop in zip(gone, found.drops, strict=True)}
+    density = fitted.settings.density
+    if name != "sft" or density is None or not density.remove:
+        return drops, {}  # a preference is about the texts that were judged
+    return drops, {places[i]: text for i, text in found.shortened.items()}
+
+
+def _classifier(settings: Filter) -> dict[str, str]:
+    """What a file of the settings holds: its name may stay when that changes."""
+    if settings.density is None:
+        return {}
+    return {"classifier": sha256(Path(settings.density.classifier).read_bytes()).hexdigest()}
 
 
 def _told(found: Filtered) -> str:

@@ -283,10 +283,13 @@ class Density(StrictModel, error=RecipeError):
     Attributes:
         classifier: what `rlaif density fit` wrote.
         min_share: least share of an answer's sentences that say something.
+        remove: take the sentences that say little out of completions to imitate. A preference is
+            about the texts that were judged, and they stay as they are.
     """
 
     classifier: InputPath
     min_share: Share = 0.5
+    remove: bool = False
 
 
 class Filter(StrictModel, error=RecipeError):

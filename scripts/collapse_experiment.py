@@ -59,10 +59,10 @@ class Plan:
     """
 
     generations: int = 6
-    human: int = 1000
+    human: int = 3000
     written: int = 1000
     probes: int = 10_000
-    first_steps: int = 300
+    first_steps: int = 600
     steps: int = 150
     temperature: float = 1.0
 

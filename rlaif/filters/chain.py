@@ -1,6 +1,6 @@
 """The filters over embeddings in a row: what a recipe's `filter` section makes of training rows.
 
-    rows → texts → (fault) → anchors → density → near-duplicates → drift → kept, dropped and why
+    rows → texts → density → anchors → near-duplicates → drift → kept, dropped and why
 
 It decides on texts, not on rows: of pairs with the same compared text all stay or none, and a
 distribution counts each text once. A plain function: rlaif/filtering.py makes it durable for a
@@ -10,16 +10,18 @@ run, and rlaif/filter_data.py runs it over any preference data set.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from rlaif.embed import Embedded, Embedder, Vectors
+from rlaif.embed import Embedder, Vectors
 from rlaif.errors import DataError
 from rlaif.filters.anchor import filter_by_anchors
 from rlaif.filters.anchor_band import AnchorSet, Band, anchor_set, fit_band
+from rlaif.filters.density import Density, load_density
+from rlaif.filters.density import prune as prune_sentences
 from rlaif.filters.drift import FEWEST
 from rlaif.filters.drift_prune import prune
 from rlaif.filters.duplicates import near_duplicates
@@ -46,6 +48,7 @@ class Fitted:
         anchors: embedded.
         band: fitted to them, or the recipe's own.
         fluency: None where word salad is not looked for.
+        density: None where answers that say little are not looked for.
         seed: of all that is drawn.
     """
 
@@ -53,6 +56,7 @@ class Fitted:
     anchors: AnchorSet
     band: Band
     fluency: Fluency | None
+    density: Density | None
     seed: int
 
 
@@ -64,18 +68,22 @@ class Filtered:
         kept: places of the rows that stay, rising.
         drops: the others; a drop's id is the row's.
         figures: what was measured on the way, as plain data.
+        shortened: by the place of a row that stays, its response without the sentences that say
+            little, where there are such.
     """
 
     kept: tuple[int, ...]
     drops: tuple[Drop, ...]
     figures: Mapping[str, Any]
+    shortened: Mapping[int, str]
 
 
 def fit_filters(settings: Filter, anchors: Sequence[str], embed: Embedder, seed: int = 0) -> Fitted:
     """Learn from the anchors what the rows are held against.
 
     Raises:
-        DataError: no usable anchors, or too few to fit a band or fluency to.
+        DataError: no usable anchors, or too few to fit a band or fluency to; a density classifier
+            that was fitted with another embedding model.
     """
     gold = anchor_set(anchors, embed)
     if settings.low is not None and settings.high is not None:
@@ -85,14 +93,17 @@ def fit_filters(settings: Filter, anchors: Sequence[str], embed: Embedder, seed:
     fluency = None
     if settings.max_lost is not None:
         fluency = fit_fluency(gold.texts, embed, lost=settings.max_lost, seed=seed)
-    return Fitted(settings, gold, band, fluency, seed)
+    density = None
+    if settings.density is not None:
+        density = load_density(settings.density.classifier, embed.fingerprint)
+    return Fitted(settings, gold, band, fluency, density, seed)
 
 
 def filter_rows(
     rows: Sequence[Mapping[str, Any] | BadRow],
     ids: Sequence[str],
     fitted: Fitted,
-    embed: Callable[[Sequence[str]], Embedded],
+    embed: Embedder,
 ) -> Filtered:
     """Hold training rows against the anchors.
 
@@ -106,24 +117,22 @@ def filter_rows(
         DataError: embeddings of another width than the anchors'.
     """
     found = [_texts(row) for row in rows]
-    compared = [
-        t.compared(fitted.settings.compare) if isinstance(t, RowTexts) else None for t in found
-    ]
-    unique = list(dict.fromkeys(text for text in compared if text is not None))
-    reasons, figures = filter_texts(unique, fitted, embed)
-    kept, drops = [], []
-    for i, (id_, texts, text) in enumerate(zip(ids, found, compared, strict=True)):
-        why = texts if text is None else reasons.get(text)
-        if why is None:
-            kept.append(i)
-        else:
-            drops.append(Drop(id_, "filter", *why))
+    read = {i: texts for i, texts in enumerate(found) if isinstance(texts, RowTexts)}
+    why = {i: reason for i, reason in enumerate(found) if not isinstance(reason, RowTexts)}
+    sparse, shorter = _sparse([texts.response for texts in read.values()], fitted, embed)
+    why |= {i: sparse[t.response] for i, t in read.items() if t.response in sparse}
+    compared = {i: t.compared(fitted.settings.compare) for i, t in read.items() if i not in why}
+    reasons, figures = filter_texts(list(dict.fromkeys(compared.values())), fitted, embed)
+    why |= {i: reasons[text] for i, text in compared.items() if text in reasons}
+    kept = tuple(i for i in range(len(rows)) if i not in why)
+    drops = tuple(Drop(ids[i], "filter", *why[i]) for i in sorted(why))
     told = {"rows": len(rows), "kept": len(kept), "dropped": Counter(d.reason for d in drops)}
-    return Filtered(tuple(kept), tuple(drops), told | figures)
+    shortened = {i: shorter[read[i].response] for i in kept if read[i].response in shorter}
+    return Filtered(kept, drops, told | figures, shortened)
 
 
 def filter_texts(
-    texts: Sequence[str], fitted: Fitted, embed: Callable[[Sequence[str]], Embedded]
+    texts: Sequence[str], fitted: Fitted, embed: Embedder
 ) -> tuple[dict[str, Reason], dict[str, Any]]:
     """Which of different texts are dropped and why, and what was measured."""
     settings = fitted.settings
@@ -159,6 +168,21 @@ def _texts(row: Mapping[str, Any] | BadRow) -> RowTexts | Reason:
         return row_texts(row)
     except BadRow as bad:
         return bad.reason, bad.detail
+
+
+def _sparse(
+    responses: Sequence[str], fitted: Fitted, embed: Embedder
+) -> tuple[dict[str, Reason], dict[str, str]]:
+    """Responses that say too little; and what is left of the others, where that is less."""
+    settings = fitted.settings.density
+    if settings is None or fitted.density is None:
+        return {}, {}
+    texts = [text for text in dict.fromkeys(responses) if text.strip()]
+    found = prune_sentences(texts, texts, fitted.density, embed, share=settings.min_share)
+    shorter = {
+        texts[i]: left for i, left in zip(found.kept, found.texts, strict=True) if left != texts[i]
+    }
+    return {d.id: (d.reason, d.detail) for d in found.drops}, shorter
 
 
 def _copies(

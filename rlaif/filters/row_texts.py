@@ -51,6 +51,13 @@ def row_texts(row: Mapping[str, Any]) -> RowTexts:
     raise BadRow("no column of a training row", f"the row has: {', '.join(row):.200}")
 
 
+def with_completion(row: Mapping[str, Any], text: str) -> dict[str, Any]:
+    """The row with another text as its completion, in the form that it had."""
+    old = row["completion"]
+    new = text if isinstance(old, str) else [*old[:-1], {**old[-1], "content": text}]
+    return {**row, "completion": new}
+
+
 def _answered(prompt: object, answer: object, column: str) -> RowTexts:
     if not isinstance(answer, list):
         said, asked = _text(answer, column), "" if prompt is None else _text(prompt, "prompt")
