@@ -302,6 +302,8 @@ class Filter(StrictModel, error=RecipeError):
         low_quantile, high_quantile: of the anchors among themselves, where the band is fitted.
         copy_overlap: share of character 3-grams in common with an anchor from which a row is its
             copy; None does not look.
+        min_bertscore: least BERTScore F1 with the best of the few nearest anchors, a second metric
+            of drift; None does not compute it, which takes a matrix product a pair.
         max_lost: share of fluent texts that may be taken for word salad; None does not look for it.
         near_duplicates: cosine from which two rows are one, and the first stays; None keeps all.
         density: None does not look for answers that say little.
@@ -314,7 +316,8 @@ class Filter(StrictModel, error=RecipeError):
     low_quantile: Share = 0.03
     high_quantile: Share = 0.99
     copy_overlap: Annotated[float, Field(gt=0, le=1)] | None = 0.5
-    max_lost: Annotated[float, Field(gt=0, le=0.5)] | None = 0.02
+    min_bertscore: Share | None = None
+    max_lost: Annotated[float, Field(gt=0, le=0.5)] | None = 0.01
     near_duplicates: Annotated[float, Field(gt=0, le=1)] | None = 0.95
     density: Density | None = None
     drift: Drift | None = Drift()

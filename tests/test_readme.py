@@ -37,19 +37,20 @@ def test_the_constitution_that_is_shown_is_a_good_one(tmp_path: Path) -> None:
 
 
 def test_the_model_section_that_is_shown_is_a_good_one() -> None:
-    _, shown, _ = blocks("yaml")
+    _, shown, *_ = blocks("yaml")
     assert Model.model_validate(yaml.safe_load(shown)["teacher"]).engine == "vllm"
 
 
-def test_the_gate_and_what_stands_with_it_are_sections_of_a_recipe() -> None:
-    *_, shown = blocks("yaml")
+def test_the_gate_and_the_filters_are_sections_of_a_recipe() -> None:
+    _, _, gate, filters = blocks("yaml")
     recipe = Recipe.model_validate(
         {
             "run": "run", "constitution": "c.yaml", "student": {"model": "s"},
-            "teacher": {"model": "t"}, "prompts": {"path": "p.jsonl"}, **yaml.safe_load(shown),
+            "teacher": {"model": "t"}, "prompts": {"path": "p.jsonl"}, **yaml.safe_load(gate), **yaml.safe_load(filters),
         },
         strict=False,
     )  # fmt: skip
+    assert recipe.anchors and recipe.filter and recipe.topics.cells == 32
     assert recipe.gate and recipe.critic and recipe.revise and recipe.pick.min_confidence
 
 

@@ -20,6 +20,7 @@ from rlaif.embed import Embedder, Vectors
 from rlaif.errors import DataError
 from rlaif.filters.anchor import filter_by_anchors
 from rlaif.filters.anchor_band import AnchorSet, Band, anchor_set, fit_band
+from rlaif.filters.bertscore import bertscore
 from rlaif.filters.density import Density, load_density
 from rlaif.filters.density import prune as prune_sentences
 from rlaif.filters.drift import FEWEST
@@ -27,10 +28,15 @@ from rlaif.filters.drift_prune import prune
 from rlaif.filters.duplicates import near_duplicates
 from rlaif.filters.fluency import Fluency, fit_fluency
 from rlaif.filters.row_texts import RowTexts, row_texts
+from rlaif.nearest import nearest
 from rlaif.prompts.rows import BadRow
 from rlaif.recipe import Drift as DriftSettings
 from rlaif.recipe import Filter
 from rlaif.records import Drop
+
+UNLIKE = "drift: low BERTScore with the nearest anchors"
+
+_COMPARED = 3  # anchors that BERTScore is computed with
 
 NEVER = 2.0
 """An overlap that no two texts have."""
@@ -149,6 +155,10 @@ def filter_texts(
     )
     reasons = {drop.id: (drop.reason, drop.detail) for drop in sieved.drops}
     left = list(sieved.kept)
+    if settings.min_bertscore is not None and left:
+        unlike = _unlike([texts[i] for i in left], embedded.vectors[left], fitted, embed)
+        reasons |= unlike
+        left = [i for i in left if texts[i] not in unlike]
     if settings.near_duplicates is not None and left:
         copies = _copies(texts, embedded.vectors, left, settings.near_duplicates, fitted.seed)
         reasons |= copies
@@ -183,6 +193,22 @@ def _sparse(
         texts[i]: left for i, left in zip(found.kept, found.texts, strict=True) if left != texts[i]
     }
     return {d.id: (d.reason, d.detail) for d in found.drops}, shorter
+
+
+def _unlike(
+    texts: Sequence[str], vectors: Vectors, fitted: Fitted, embed: Embedder
+) -> dict[str, Reason]:
+    """Texts whose words are not those of the anchors nearest to them."""
+    anchors, least = fitted.anchors, fitted.settings.min_bertscore
+    found = nearest(vectors, anchors.vectors, min(_COMPARED, len(anchors))).index
+    f1 = bertscore(texts, anchors.texts, found, embed.tokens).f1
+    best, row = f1.max(1), found[np.arange(len(texts)), f1.argmax(1)]
+    # Without a token on either side there is no score, and nothing to drop by.
+    return {
+        text: (UNLIKE, f"F1 {best[i]:.3f}; nearest anchor: {anchors.texts[row[i]]:.200}")
+        for i, text in enumerate(texts)
+        if best[i] < least
+    }
 
 
 def _copies(

@@ -69,6 +69,15 @@ def test_a_near_copy_of_another_row_is_dropped_with_what_it_copies(embed: Embedd
     assert row["prompt"] in drop.detail
 
 
+def test_bertscore_is_a_second_metric_of_drift(embed: Embedder) -> None:
+    rows = [*gold(12, 2), *DRAGONS]
+    wide = {"low": -1.0, "high": 1.0}
+    found = filter_rows(rows, ids(rows), fitted(embed, **wide, min_bertscore=0.5), embed)
+    unlike = "drift: low BERTScore with the nearest anchors"
+    assert {d.id for d in found.drops if d.reason == unlike} == {f"row {i}" for i in range(12, 18)}
+    assert all(d.detail.startswith("F1 0.") for d in found.drops)
+
+
 def test_a_row_that_cannot_be_read_is_a_drop(embed: Embedder) -> None:
     rows = [BadRow("not valid JSON", "at 3"), {"score": 1}, {"prompt": " ", "completion": ""}]
     found = filter_rows(rows, ids(rows), fitted(embed), embed)
