@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 
 import rlaif.filtering
 from rlaif import pipeline
+from rlaif.cli import main
 from rlaif.embed import Embedder
 from rlaif.errors import DataError, RecipeError
 from rlaif.filtering import store_filtered
@@ -18,7 +20,8 @@ from rlaif.label.rows import SFT_SCHEMA, pair_schema
 from rlaif.recipe import Recipe
 from rlaif.run_folder import RunFolder
 from tests.filters.gold import DRAGONS, gold
-from tests.test_pipeline import tree
+from tests.test_pipeline import Models, tree, write
+from tests.test_pipeline import models as models
 
 ROWS = [*gold(40, 2), *DRAGONS[:3]], [*gold(20, 3), *DRAGONS[3:]]
 
@@ -158,3 +161,33 @@ def test_a_recipe_without_filters_and_a_run_without_labels_are_told(run: Picked)
 def test_filters_need_anchors(run: Picked) -> None:
     with pytest.raises(RecipeError, match="there are none"):
         Recipe(**run.recipe().model_dump() | {"anchors": None})
+
+
+WIDE = {
+    "low": -1.0, "high": 1.0, "copy_overlap": None, "near_duplicates": None, "max_lost": None,
+    "drift": None,
+}  # fmt: skip
+
+
+def test_a_labelled_run_is_filtered_by_its_recipe_and_the_command_says_so(
+    run: Picked, models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    anchors = {"path": str(run.folder / "anchors.jsonl")}
+    folder = tmp_path / "labelled"
+    folder.mkdir()
+    plain = pipeline.label(write(folder))
+    wide = pipeline.label(write(folder, anchors=anchors, filter=WIDE))
+    assert (wide.picks, wide.pairs) == (plain.picks, plain.pairs)
+    judged = models.judged
+    write(folder, anchors=anchors, filter={**WIDE, "near_duplicates": 0.9})
+    monkeypatch.setattr(sys, "argv", ["rlaif", "filter", str(folder / "recipe.yaml")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert models.judged == judged
+    said = capsys.readouterr().out
+    assert "kept aside from sft: " in said and "× redundant: close to another row" in said
+    picked = Stage(RunFolder(folder / "run"), "picked/sft", SFT_SCHEMA)
+    kept = Stage(RunFolder(folder / "run"), "sft", SFT_SCHEMA)
+    assert ids(kept) < ids(picked)
