@@ -18,7 +18,7 @@ import numpy as np
 
 from rlaif.embed import Embedder, Vectors
 from rlaif.errors import DataError
-from rlaif.filters.anchor import filter_by_anchors
+from rlaif.filters.anchor import COPY, REDUNDANT, filter_by_anchors
 from rlaif.filters.anchor_band import AnchorSet, Band, anchor_set, fit_band
 from rlaif.filters.bertscore import bertscore
 from rlaif.filters.density import Density, load_density
@@ -35,6 +35,13 @@ from rlaif.recipe import Filter
 from rlaif.records import Drop
 
 UNLIKE = "drift: low BERTScore with the nearest anchors"
+
+_NEAR_COPY = "redundant: close to another row"
+
+_KEPT = "", ""
+
+_SAID = ("", REDUNDANT, COPY, _NEAR_COPY)
+"""What may be the matter with a text that counts in the distribution of what was said."""
 
 _COMPARED = 3  # anchors that BERTScore is computed with
 
@@ -164,10 +171,12 @@ def filter_texts(
         reasons |= copies
         left = [i for i in left if texts[i] not in copies]
     if settings.drift is not None:
+        # What is redundant is left out because it is there already: it is part of what was said.
+        said = [i for i, text in enumerate(texts) if reasons.get(text, _KEPT)[0] in _SAID]
         drifted, figures["drift"] = _drifted(
-            [texts[i] for i in left], embedded.vectors[left], fitted, settings.drift
+            [texts[i] for i in said], embedded.vectors[said], fitted, settings.drift
         )
-        reasons |= drifted
+        reasons = drifted | reasons
     return reasons, figures
 
 
@@ -217,7 +226,7 @@ def _copies(
     found = near_duplicates(vectors[left], threshold, seed)
     return {
         texts[left[i]]: (
-            "redundant: close to another row",
+            _NEAR_COPY,
             f"cosine {found.similarity[i]:.3f} to: {texts[left[found.of[i]]]:.200}",
         )
         for i in np.flatnonzero(~found.keep).tolist()

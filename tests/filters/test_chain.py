@@ -151,3 +151,13 @@ def test_the_figures_are_plain_data(embed: Embedder) -> None:
     rows = gold(40, 9)
     found = filter_rows(rows, ids(rows), fitted(embed, drift=Drift()), embed)
     assert json.loads(json.dumps(found.figures))["drift"]["measured"]
+
+
+def test_what_is_left_out_as_redundant_still_counts_in_the_distribution(embed: Embedder) -> None:
+    """People's own texts are no drift, also where most of some topics are said already."""
+    rows = gold(400, 11)
+    anchored = fitted(embed, high_quantile=0.7, drift=Drift())
+    found = filter_rows(rows, ids(rows), anchored, embed)
+    assert found.figures["dropped"]["redundant: close to an anchor"] > 40
+    assert not found.figures["drift"]["before"]["alarm"]
+    assert not any("one too many" in reason for reason in found.figures["dropped"])
