@@ -2,7 +2,7 @@
 
     python scripts/collapse_experiment.py [--json FILE] [--figure FILE] [--small]
 
-Generation 0 learns from human texts; each later one goes on from the last, on what that wrote:
+Generation 0 learns from human texts; each later one is it, fine-tuned on what the last one wrote:
 
     a  replacing the data          c  replacing behind the anchor and drift filters
     b  accumulating it             d  accumulating behind them
@@ -205,8 +205,7 @@ def run_seed(seed: int, plan: Plan, arms: str, work: Path) -> list[Generation]:
                 kept, dropped = filters(new)
             # A batch that is discarded whole leaves the data as they were.
             data = [*data, *kept] if arm in "bd" else kept or data
-            start = work / (f"{arm}{number - 1}" if number > 1 else "-0")
-            new, one = generation(arm, number, seed, people, data, start, plan, work, written)
+            new, one = generation(arm, number, seed, people, data, work / "-0", plan, work, written)
             found.append(Generation(**{**asdict(one), "kept": len(kept), "dropped": dropped}))
             print(json.dumps(asdict(found[-1])), flush=True)
     return found
@@ -228,7 +227,7 @@ def generation(
     record = work / f"{arm}{number}.json"
     if not record.exists():
         out.mkdir(parents=True, exist_ok=True)
-        steps, rate = (plan.steps, 1e-3) if number else (plan.first_steps, 2e-3)
+        steps, rate = (plan.steps, 7e-4) if number else (plan.first_steps, 2e-3)
         learn(start, data, steps, rate, seed_of("learn", seed, arm, number) % 2**31, out)
         said, texts = speak(out, plan, f"{seed} {arm} {number}")
         record.write_text(json.dumps({"probes": said, "texts": [list(t) for t in texts]}))
