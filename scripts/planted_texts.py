@@ -3,8 +3,10 @@
 planted_texts.jsonl holds what people would write; this file makes the rest of it by program. Parts:
 
 - anchor: 32 topics, 37 texts each.
-- new: other content on the same topics; no anchor shares 0.4 of its character 3-grams.
-- off_topic: 14 other topics.
+- new: other content on the same topics, written by someone who had not seen the anchors; texts that
+  share 0.35 or more of their character 3-grams with an anchor are left out.
+- off_topic: 20 other topics, likewise.
+- tried_new, tried_off_topic: the same, but looked at while the filter was made: not scored.
 - rewording: the content of an anchor (`of`) in other words.
 - fit: 10 further topics, for choosing what a filter is made of; nothing is scored on them.
 - informative, empty: sentences that say something, and that do not; fit_informative and fit_empty
