@@ -46,7 +46,8 @@ def test_the_gate_and_the_filters_are_sections_of_a_recipe() -> None:
     recipe = Recipe.model_validate(
         {
             "run": "run", "constitution": "c.yaml", "student": {"model": "s"},
-            "teacher": {"model": "t"}, "prompts": {"path": "p.jsonl"}, **yaml.safe_load(gate), **yaml.safe_load(filters),
+            "teacher": {"model": "t"}, "prompts": {"path": "p.jsonl"},
+            **yaml.safe_load(gate), **yaml.safe_load(filters),
         },
         strict=False,
     )  # fmt: skip
