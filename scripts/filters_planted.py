@@ -62,7 +62,9 @@ def _rows(texts: Sequence[Planted], embed: Embedder, small: bool) -> list[Row]:
         note("anchor: drift that the fit itself expects to catch", proposal.caught),
         note("anchor: most 3-grams that new content shares with an anchor", _closest(texts)),
     ]
-    return made + thin_rows(anchors, dict(parts), embed)
+    broad = anchor_set([*anchors.texts, *texts_of("broad", texts)], embed)
+    fewer = [AnchorSet(anchors.texts[::n], anchors.vectors[::n]) for n in (2, 4, 12)]
+    return made + other_rows([broad, *fewer], dict(parts), embed)
 
 
 def scored(texts: Sequence[Planted], every: int) -> list[tuple[str, list[str]]]:
@@ -139,11 +141,12 @@ def fixed_rows(reasons: dict[str, list[str]]) -> list[Row]:
     ]
 
 
-def thin_rows(anchors: AnchorSet, parts: dict[str, list[str]], embed: Embedder) -> list[Row]:
-    """The same with a part of the anchors: what a user with fewer would get, and is told."""
+def other_rows(
+    sets: Sequence[AnchorSet], parts: dict[str, list[str]], embed: Embedder
+) -> list[Row]:
+    """The same with other anchors, fewer or broader: what a user gets then, and is told."""
     made = []
-    for every in (2, 4, 12):
-        some = AnchorSet(anchors.texts[::every], anchors.vectors[::every])
+    for some in sets:
         proposal = propose(some)
         new, off = (
             _reasons(parts[name], some, proposal.band, embed, None) for name in ("new", "off-topic")

@@ -3,6 +3,7 @@
 planted_texts.jsonl holds what people would write; this file makes the rest of it by program. Parts:
 
 - anchor: 32 topics, 37 texts each.
+- broad: 36 more a topic, each about something that the anchors of the topic leave out.
 - new: other content on the same topics, written by someone who had not seen the anchors; texts that
   share 0.35 or more of their character 3-grams with an anchor are left out.
 - off_topic: 20 other topics, likewise.
