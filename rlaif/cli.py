@@ -63,6 +63,8 @@ def label(recipe: RecipeFile) -> None:
 OptionalRecipe = Annotated[
     Path | None, typer.Argument(metavar="[RECIPE]", help="the recipe's YAML file")
 ]
+HumanTexts = Annotated[str | None, typer.Option(help="human texts: a file, folder or hub data set")]
+Compared = Annotated[str | None, typer.Option(help="prompt, response or both; the recipe's")]
 Embeds = Annotated[
     str | None, typer.Option(metavar="MODEL", help="an embedding model; the recipe's by default")
 ]
@@ -74,12 +76,8 @@ def filter_(
     data: Annotated[
         str | None, typer.Option(help="filter this file, folder or hub data set, in TRL's columns")
     ] = None,
-    anchors: Annotated[
-        str | None, typer.Option(help="human texts: a file, folder or hub data set")
-    ] = None,
-    compare: Annotated[
-        str | None, typer.Option(help="prompt, response or both; the recipe's")
-    ] = None,
+    anchors: HumanTexts = None,
+    compare: Compared = None,
     embedding: Embeds = None,
     out: Annotated[Path, typer.Option(help="with --data: where the result goes")] = Path(
         "filtered"
@@ -98,12 +96,8 @@ def filter_(
 @anchor_app.command("fit")
 def fit_anchors(
     recipe: OptionalRecipe = None,
-    anchors: Annotated[
-        str | None, typer.Option(help="human texts: a file, folder or hub data set")
-    ] = None,
-    compare: Annotated[
-        str | None, typer.Option(help="prompt, response or both; the recipe's")
-    ] = None,
+    anchors: HumanTexts = None,
+    compare: Compared = None,
     embedding: Embeds = None,
 ) -> None:
     """Propose a band of similarity from the anchors, and say whether they are enough for one."""

@@ -126,10 +126,16 @@ class Embedder:
         local = self._folder.is_dir()
         return {
             "model": _hash(self._folder) if local else self._name,
-            "revision": "" if local else self._revision or "",
+            "revision": "" if local else self._commit or self._revision or "",
             "dtype": str(self._dtype).removeprefix("torch."),
             "max_tokens": str(self.max_tokens),
         }
+
+    @property
+    def _commit(self) -> str | None:
+        """The commit that a branch on the hub stood for: it moves, and vectors with it."""
+        config = getattr(getattr(self._model[0], "auto_model", None), "config", None)
+        return getattr(config, "_commit_hash", None)
 
     @property
     def fingerprint(self) -> str:

@@ -173,3 +173,15 @@ def test_a_model_that_cannot_be_loaded_is_said_in_one_line(
     monkeypatch.setattr(embed, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r"rlaif\[minilm\]"):
         Embedder()
+
+
+def test_a_model_of_the_hub_counts_by_the_commit_that_its_branch_stood_for(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedder.__dict__.pop("identity", None)
+    config = embedder._model[0].auto_model.config
+    with monkeypatch.context() as patch:
+        patch.setattr(embedder, "_folder", Path("org/model"))
+        patch.setattr(config, "_commit_hash", "abc", raising=False)
+        assert embedder.identity["revision"] == "abc"
+    embedder.__dict__.pop("identity", None)
