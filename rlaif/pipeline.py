@@ -1,7 +1,8 @@
 """A recipe's stages in order: this file is the diagram of the whole flow.
 
-    label()     (gate) → prompts → samples → (revised) → verdicts → picks → (critic) → (filters)
-                → sft, pairs
+    label()     sample()  (gate) → prompts → samples → (revised)
+                judge()   (revised) → verdicts → picks
+                keep()    picks → (critic) → (filters) → sft, pairs
     train()     sft → dpo, reward, each by `accelerate launch`
     evaluate()  (student, trained) → samples → verdicts → win rate
 
@@ -23,13 +24,15 @@ from typing import Literal
 
 from rlaif import strict_yaml
 from rlaif.constitution import Constitution
+from rlaif.engines.absent import AbsentEngine
 from rlaif.engines.load import load_engine
 from rlaif.engines.protocol import Engine, Sampling
-from rlaif.errors import DataError, RecipeError, TrainError
+from rlaif.errors import DataError, JournalError, RecipeError, TrainError
 from rlaif.evaluate.winrate import WinRate, side_by_side, win_rate
 from rlaif.journal import Stage
 from rlaif.judge_check import Checked, check_judge
 from rlaif.label.aggregate import with_weights
+from rlaif.label.calibrate import Calibration
 from rlaif.label.method import Method
 from rlaif.label.revise import Revising
 from rlaif.label.scores import refuse_pairwise_vetoes
@@ -37,17 +40,19 @@ from rlaif.label.templates import load_template
 from rlaif.recipe import Model, Recipe
 from rlaif.records import Record
 from rlaif.reviews import store_reviews
-from rlaif.run_folder import RunFolder
+from rlaif.run_folder import RunFolder, os_errors
 from rlaif.stages import (
     Progress,
     Verdicts,
     judged_records,
+    picked_stages,
     silent,
     store_picks,
     store_prompts,
     store_revisions,
     store_samples,
     store_verdicts,
+    stored_verdicts,
 )
 from rlaif.tables import SAMPLES, records_from_table, records_to_table
 
@@ -83,37 +88,134 @@ def label(recipe: Recipe, progress: Progress = silent) -> Labelled:
     Raises:
         RlaifError: whatever in the recipe, its files or its models cannot be used.
     """
-    run = RunFolder(Path(recipe.run))
-    constitution = Constitution.load(recipe.constitution)
-    refuse_pairwise_vetoes(constitution, recipe.judge.mode)
-    method = Method.load(recipe.judge)
+    sample(recipe, progress)
+    asked = judge(recipe, progress)
+    return keep(recipe, progress, asked)
+
+
+def sample(recipe: Recipe, progress: Progress = silent) -> None:
+    """The prompts, and the student's responses to them; its revisions, where it makes them.
+
+    Raises:
+        RlaifError: as `label`.
+    """
+    run, constitution, method = _opened(recipe)
     with run.lock():
         _keep_inputs(run, recipe)
-        checked = _checked_judge(run, recipe, constitution, method)
-        calibration = checked.calibration if checked else None
-        if calibration is not None:
-            constitution = with_weights(constitution, calibration.weights)
+        # Before anything is sampled: a judge that falls short would make it worth nothing.
+        _checked_judge(run, recipe, constitution, method)
         prompts = store_prompts(run, "prompts", recipe.prompts)
         with closing(load_engine(recipe.student, run.engines)) as student:
             sampling = Sampling(**recipe.sample.model_dump())
             samples = store_samples(
                 run, "samples", prompts, student, sampling, recipe.seed, progress
             )
-            judged = revised(run, recipe, constitution, samples, student, "student", progress)
+            revised(run, recipe, constitution, samples, student, "student", progress)
+
+
+def judge(recipe: Recipe, progress: Progress = silent) -> tuple[str, ...]:
+    """The teacher's verdicts on what is sampled, and what is picked by them.
+
+    Returns:
+        The ids of the principles that were put to it now.
+
+    Raises:
+        RlaifError: as `label`.
+        JournalError: nothing is sampled yet.
+    """
+    run, constitution, method = _opened(recipe)
+    with run.lock():
+        checked = _checked_judge(run, recipe, constitution, method)
+        calibration, constitution = _weighted(checked, constitution)
+        judged = _finished(run, "samples")
+        if recipe.revise is not None and recipe.revise.model == "student":
+            judged = _finished(run, "revised")
         with closing(load_engine(recipe.teacher, run.engines)) as teacher:
             judged = revised(run, recipe, constitution, judged, teacher, "teacher", progress)
             verdicts = store_verdicts(
                 run, "verdicts", judged, teacher, constitution.principles, method, progress
             )
-            judge = method.fingerprint(teacher.identity)
-        picked = store_picks(run, recipe, constitution, judge, judged, verdicts, calibration)
+            identity = dict(teacher.identity)
+        run.write_text(_asked_file(run), json.dumps(identity, indent=2) + "\n")
+        name = method.fingerprint(identity)
+        store_picks(run, recipe, constitution, name, judged, verdicts, calibration)
+    return tuple(p.id for p in constitution.principles if p.fingerprint in verdicts.asked)
+
+
+def keep(recipe: Recipe, progress: Progress = silent, asked: tuple[str, ...] = ()) -> Labelled:
+    """What the critic and the filters leave of the picks, where the recipe has them.
+
+    Args:
+        recipe: of a run that is judged.
+        progress: is told of each finished shard.
+        asked: for the counts: the principles that were just judged.
+
+    Raises:
+        RlaifError: as `label`.
+        JournalError: nothing is judged yet.
+    """
+    run, constitution, method = _opened(recipe)
+    with run.lock():
+        identity = _asked_identity(run)
+        checked = None
+        if recipe.gate is not None:
+            checked = check_judge(run, recipe, constitution, AbsentEngine(identity), method)
+        _, constitution = _weighted(checked, constitution)
+        judged = judged_stage(run, recipe)
+        verdicts = stored_verdicts(run, "verdicts", constitution.principles, method, identity)
+        picked = picked_stages(run, recipe)
         sure = _reviewed(run, recipe, constitution, judged, verdicts, picked, checked, progress)
         picks = _filtered(run, recipe, sure, progress)
-        asked = tuple(p.id for p in constitution.principles if p.fingerprint in verdicts.asked)
-        flow = [prompts, samples, judged, *picked.values(), *sure.values(), *picks.values()]
+        first = [Stage(run, "prompts", SAMPLES), Stage(run, "samples", SAMPLES), judged]
+        flow = [*first, *picked.values(), *sure.values(), *picks.values()]
         counts = _count(flow, verdicts, picks, asked)
         run.log("labelled", **asdict(counts))
     return counts
+
+
+def _opened(recipe: Recipe) -> tuple[RunFolder, Constitution, Method]:
+    constitution = Constitution.load(recipe.constitution)
+    refuse_pairwise_vetoes(constitution, recipe.judge.mode)
+    return RunFolder(Path(recipe.run)), constitution, Method.load(recipe.judge)
+
+
+def _weighted(
+    checked: Checked | None, constitution: Constitution
+) -> tuple[Calibration | None, Constitution]:
+    """The judge's calibration, and the constitution with the weights that were fitted with it."""
+    calibration = checked.calibration if checked else None
+    if calibration is None:
+        return None, constitution
+    return calibration, with_weights(constitution, calibration.weights)
+
+
+def _asked_file(run: RunFolder) -> Path:
+    return run.root / "judge" / "asked.json"
+
+
+def _asked_identity(run: RunFolder) -> dict[str, str]:
+    """What the judge was that gave the stored verdicts."""
+    file = _asked_file(run)
+    if not file.is_file():
+        raise JournalError("is not judged yet", file=run.root, mend="rlaif label RECIPE")
+    with os_errors(file, "read"):
+        return dict(json.loads(file.read_text("utf-8")))
+
+
+def _finished(run: RunFolder, name: str) -> Stage:
+    stage = Stage(run, name, SAMPLES)
+    if not stage.shards():
+        raise JournalError("nothing is sampled yet", file=run.root, mend="rlaif label RECIPE")
+    return stage
+
+
+def judged_stage(run: RunFolder, recipe: Recipe) -> Stage:
+    """What the run's judge reads: its samples, with revisions where the recipe makes them.
+
+    Raises:
+        JournalError: there is nothing yet.
+    """
+    return _finished(run, "samples" if recipe.revise is None else "revised")
 
 
 def _checked_judge(

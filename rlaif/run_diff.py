@@ -17,15 +17,14 @@ from rlaif.engines.load import load_engine
 from rlaif.errors import JournalError
 from rlaif.evaluate.changed_label import Picking
 from rlaif.evaluate.constitution_diff import Diff, compare
-from rlaif.journal import Stage
 from rlaif.label.aggregate import with_weights
 from rlaif.label.calibrate import Calibration
 from rlaif.label.method import Method
 from rlaif.label.scores import refuse_pairwise_vetoes
+from rlaif.pipeline import judged_stage
 from rlaif.recipe import Recipe
 from rlaif.run_folder import RunFolder
 from rlaif.stages import Progress, judged_records, silent, store_verdicts
-from rlaif.tables import SAMPLES
 
 
 def diff_run(
@@ -54,7 +53,7 @@ def diff_run(
         refuse_pairwise_vetoes(constitution, recipe.judge.mode)
     method = Method.load(recipe.judge)
     with run.lock(), closing(load_engine(recipe.teacher, run.engines)) as teacher:
-        samples = _judged_stage(run, recipe)
+        samples = judged_stage(run, recipe)
         sides = [
             store_verdicts(run, "verdicts", samples, teacher, c.principles, method, progress)
             for c in (old, new)
@@ -69,16 +68,6 @@ def diff_run(
     asked = sides[0].asked | sides[1].asked
     ids = dict.fromkeys(p.id for c in (old, new) for p in c.principles if p.fingerprint in asked)
     return diff, tuple(ids)
-
-
-def _judged_stage(run: RunFolder, recipe: Recipe) -> Stage:
-    """What the run's judge read: its samples, with revisions where the recipe makes them."""
-    stage = Stage(run, "samples" if recipe.revise is None else "revised", SAMPLES)
-    if not stage.shards():
-        raise JournalError(
-            "nothing was labelled here yet", file=run.root, mend="run rlaif label first"
-        )
-    return stage
 
 
 def _calibration(run: RunFolder, recipe: Recipe, judge: str) -> Calibration | None:

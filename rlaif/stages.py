@@ -8,7 +8,7 @@ the model. pipeline.py puts these in order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -169,14 +169,11 @@ def store_verdicts(
     A principle whose verdicts are stored is not asked about again: an edited one is judged alone,
     and an edited weight or veto judges nothing.
     """
-    stages, wanted = {}, {}
-    for principle in distinct(principles):
-        key = principle_fingerprint(principle, method, engine.identity)
-        stages[principle.fingerprint] = Stage(run, f"{name}/{method.mode}/{key}", VERDICTS)
-        wanted[principle.fingerprint] = {
-            "principle": principle.text,
-            "judge": method.fingerprint(engine.identity),
-        }
+    stages = stored_verdicts(run, name, principles, method, engine.identity).stages
+    judge_name = method.fingerprint(engine.identity)
+    wanted = {
+        p.fingerprint: {"principle": p.text, "judge": judge_name} for p in distinct(principles)
+    }
     asked: set[str] = set()
     shard_numbers = samples.shards()
     for shard in shard_numbers:
@@ -202,9 +199,36 @@ def store_verdicts(
     return Verdicts(stages, frozenset(asked))
 
 
+def stored_verdicts(
+    run: RunFolder,
+    name: str,
+    principles: Sequence[Principle],
+    method: Method,
+    identity: Mapping[str, str],
+) -> Verdicts:
+    """Where a judge's verdicts lie, whether or not they are there yet; asks nothing.
+
+    Args:
+        run, name, principles, method: as for `store_verdicts`.
+        identity: of the judge's engine.
+    """
+    keys = {p.fingerprint: principle_fingerprint(p, method, identity) for p in distinct(principles)}
+    stages = {k: Stage(run, f"{name}/{method.mode}/{key}", VERDICTS) for k, key in keys.items()}
+    return Verdicts(stages, frozenset())
+
+
 def judged_records(samples: Stage, verdicts: Verdicts, shard: int) -> list[Record]:
     """One shard's records with their stored verdicts."""
     return join_verdicts(records_from_table(samples.read(shard)), verdicts.of(shard))
+
+
+def picked_stages(run: RunFolder, recipe: Recipe) -> dict[str, Stage]:
+    """Where picks go: "sft" and "pairs"; in RUN/data/picked/ where more is to come behind them."""
+    place = "" if recipe.critic is None and recipe.filter is None else "picked/"
+    return {
+        "sft": Stage(run, f"{place}sft", SFT_SCHEMA),
+        "pairs": Stage(run, f"{place}pairs", pair_schema(recipe.pick.write_margin)),
+    }
 
 
 def store_picks(
@@ -226,11 +250,7 @@ def store_picks(
         The stages "sft" and "pairs", by these names; where a critic or filters come behind them,
         they lie in RUN/data/picked/.
     """
-    place = "" if recipe.critic is None and recipe.filter is None else "picked/"
-    made = {
-        "sft": Stage(run, f"{place}sft", SFT_SCHEMA),
-        "pairs": Stage(run, f"{place}pairs", pair_schema(recipe.pick.write_margin)),
-    }
+    made = picked_stages(run, recipe)
     wanted = {
         "constitution": constitution.fingerprint,
         "pick": recipe.pick.model_dump(mode="json"),

@@ -152,7 +152,7 @@ def test_fitted_weights_hold_except_where_the_author_changed_one(
     judge = Method.load(recipe.judge).fingerprint(models.teacher.identity)
     curve = Curve(way="platt", slopes=(1.0,), rows=99)
     weights = {LONG.fingerprint: 5.0, KIND.fingerprint: 1.0}
-    (run / "judge").mkdir()
+    (run / "judge").mkdir(exist_ok=True)
     Calibration(judge=judge, mode="pointwise", data="x", pair=curve, weights=weights).save(
         run / "judge" / "calibration.json"
     )

@@ -23,7 +23,8 @@ def load_prompts(source: Prompts) -> Iterator[Record | Drop]:
     """The usable prompts of a source as records without responses, and a drop for every other row.
 
     In the source's order, streamed; only the ids of the prompts so far are held, since an exact
-    duplicate is dropped. Reading stops after `source.limit` usable prompts.
+    duplicate is dropped. The first `source.skip` usable prompts are left out; reading stops after
+    `source.limit` others.
 
     Raises:
         DataError: the source cannot be read (see `read_rows`), or has no usable prompt at all.
@@ -43,10 +44,11 @@ def load_prompts(source: Prompts) -> Iterator[Record | Drop]:
             yield drop
         else:
             seen.add(record.id)
-            yield record
-            if len(seen) == source.limit:
+            if len(seen) > source.skip:
+                yield record
+            if source.limit is not None and len(seen) == source.skip + source.limit:
                 return
-    if not seen:
+    if len(seen) <= source.skip:
         raise _nothing_usable(source, counts, first)
 
 

@@ -61,7 +61,7 @@ def ready_start(plan: Plan) -> str:
         JournalError: it cannot be written.
     """
     start = plan.start
-    if start.adapter is None:
+    if start.adapter is None or plan.continues:
         return start.model
     merged = plan.run.model("start") / fingerprint(dict(start.identity))
     if not merged.exists():
@@ -80,6 +80,8 @@ def _settle(
 ) -> None:
     # The Trainer's arguments, pickled: nothing that a model needs, and nobody should load it.
     (_partial(saved) / "training_args.bin").unlink(missing_ok=True)
+    # The reference's copy of an adapter that was trained on.
+    shutil.rmtree(_partial(saved) / "ref", ignore_errors=True)
     if fault := weights_fault(_partial(saved)):
         raise TrainError(
             f"the model could not be saved whole: {fault}",

@@ -94,6 +94,23 @@ def _hit(lora: LoraConfig, name: str) -> str | None:
     return "target_modules" if named and check_target_module_exists(lora, name) else None
 
 
+def with_adapter(plan: Plan, args: Any, base: str) -> PeftModel:
+    """A model with the adapter that its start has, to be trained on.
+
+    TRL keeps a copy of it as the reference, so DPO's reference is the model that it began with.
+
+    Args:
+        plan: whose start has an adapter.
+        args: TRL's config; its `model_init_kwargs` are used up here.
+        base: the model that the adapter was trained on.
+    """
+    given = {"dtype": "float32", **(args.model_init_kwargs or {})}
+    args.model_init_kwargs = None  # TRL takes them for a name alone
+    model = load_base(plan.stage, base, trust_remote_code=args.trust_remote_code, **given)
+    assert plan.start.adapter is not None
+    return PeftModel.from_pretrained(model, plan.start.adapter, is_trainable=True)
+
+
 def load_base(stage: Stage, model: str, **options: Any) -> PreTrainedModel:
     """A model as the trainer of a stage loads it: for "reward", with one output in place of words.
 

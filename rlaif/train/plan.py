@@ -9,7 +9,7 @@ digests, the model it starts from, the seed. A finished stage of the same finger
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,6 +76,7 @@ class Plan:
         run = RunFolder(Path(recipe.run))
         _check_block(stage, recipe, file)
         data = _data_files(run, DATA[stage], file)
+        data += _earlier_files(recipe.train.also, DATA[stage])
         if stage != "sft" and recipe.train.sft is not None:
             start = cls.of("sft", file).as_start()
         else:
@@ -151,9 +152,24 @@ class Plan:
             "soft_labels": self.soft_labels,
             "pairs": self.pairs.model_dump(),
             "held_out": HELD_OUT if self.holds_out else 0,
-            "data": {p.name: sha256(p) for p in self.data},
+            "data": self._digests(),
             "start": dict(self.start.identity),
+            **({"continues": True} if self.continues else {}),
         }
+
+    def _digests(self) -> dict[str, str]:
+        """Of each file of rows, by name; those of other runs by their place among all files."""
+        own = self.run.data(DATA[self.stage])
+        return {
+            p.name if p.parent == own else f"also/{i}/{p.name}": sha256(p)
+            for i, p in enumerate(self.data)
+        }
+
+    @property
+    def continues(self) -> bool:
+        """Whether the adapter that the start model has is trained on, in place of a new one."""
+        wanted = self.recipe.train.continue_adapter and self.stage != "reward"
+        return wanted and self.start.adapter is not None
 
     @property
     def fingerprint(self) -> str:
@@ -186,7 +202,11 @@ class Plan:
             )
         made = read_json(self.manifest)
         known_by = {key: made[key] for key in ("fingerprint", "weights")}
-        return Start(str(self.final), identity={self.stage: known_by})
+        identity: dict[str, Any] = {self.stage: known_by}
+        if self.recipe.train.continue_adapter and self.recipe.train.lora is not None:
+            base = self.start
+            return Start(base.model, base.revision, self.adapter, identity)
+        return Start(str(self.final), identity=identity)
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -228,6 +248,13 @@ def _check_block(stage: Stage, recipe: Recipe, file: Path) -> None:
             raise RecipeError(
                 "not a recipe's to set", file=file, key=f"train.{stage}.{key}", mend=mend
             )
+
+
+def _earlier_files(runs: Sequence[str | Path], data: str) -> tuple[Path, ...]:
+    """The rows of other runs, in order; one that has none of this kind adds none."""
+    return tuple(
+        p for run in runs for p in sorted(RunFolder(Path(run)).data(data).glob("*.parquet"))
+    )
 
 
 def _data_files(run: RunFolder, data: str, recipe_file: Path) -> tuple[Path, ...]:

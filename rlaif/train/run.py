@@ -68,11 +68,11 @@ def _train(plan: Plan, args: Config, launch: Launch) -> None:
     from rlaif.train.folder import close_folder, open_folder
     from rlaif.train.launch import on_rank_0
     from rlaif.train.loop import run_loop
-    from rlaif.train.lora import lora_config
+    from rlaif.train.lora import lora_config, with_adapter
     from rlaif.train.trainers import make_trainer
 
     began = time.perf_counter()
-    lora = lora_config(plan)
+    lora = None if plan.continues else lora_config(plan)
     _check_data(plan)
     checkpoint = on_rank_0(lambda: open_folder(plan, launch))
     start = on_rank_0(lambda: ready_start(plan))
@@ -80,7 +80,7 @@ def _train(plan: Plan, args: Config, launch: Launch) -> None:
     evaluates = args.eval_strategy != "no" or args.eval_on_start
     trainer = make_trainer(
         plan,
-        model=start,
+        model=with_adapter(plan, args, start) if plan.continues else start,
         args=args,
         train_dataset=rows,
         eval_dataset=held_out if evaluates else None,
