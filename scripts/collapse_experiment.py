@@ -52,6 +52,7 @@ class Plan:
         generations: after generation 0.
         human: texts that people wrote.
         written: texts that a generation writes, prompt and answer, to be learned from.
+        measured: texts whose compliance is measured, those among them.
         probes: prompts that it writes to see which subjects it still reaches.
         first_steps: optimiser steps of generation 0.
         steps: of each later generation.
@@ -61,9 +62,10 @@ class Plan:
     generations: int = 6
     human: int = 3000
     written: int = 1000
+    measured: int = 3000
     probes: int = 10_000
-    first_steps: int = 600
-    steps: int = 150
+    first_steps: int = 1000
+    steps: int = 250
     temperature: float = 1.0
 
 
@@ -148,7 +150,7 @@ def speak(model: Path, plan: Plan, seed: str) -> tuple[list[str], list[Text]]:
         nothing = [(Message("user", ""),)] * len(seeds)
         asked = Sampling(n, plan.temperature, max_tokens=40)
         said = [r.text for g in engine.generate(nothing, asked, seeds) for r in g.responses]
-        own = [prompt for prompt in said[: plan.written] if prompt.strip()]
+        own = [prompt for prompt in said[: plan.measured] if prompt.strip()]
         seeds = [seed_of("answers", seed, i) for i in range(len(own))]
         answers = engine.generate(
             [(Message("user", prompt),) for prompt in own],
@@ -227,19 +229,20 @@ def generation(
     record = work / f"{arm}{number}.json"
     if not record.exists():
         out.mkdir(parents=True, exist_ok=True)
-        steps, rate = (plan.steps, 7e-4) if number else (plan.first_steps, 2e-3)
+        steps, rate = (plan.steps, 6e-4) if number else (plan.first_steps, 2e-3)
         learn(start, data, steps, rate, seed_of("learn", seed, arm, number) % 2**31, out)
         said, texts = speak(out, plan, f"{seed} {arm} {number}")
         record.write_text(json.dumps({"probes": said, "texts": [list(t) for t in texts]}))
     stored = json.loads(record.read_text())
-    said, texts = stored["probes"], [Text(*t) for t in stored["texts"]]
+    said, spoken = stored["probes"], [Text(*t) for t in stored["texts"]]
+    texts = spoken[: plan.written]
     tail = tail_of(people, work)
     reach = reached(said)
     return texts, Generation(
         arm, number, seed,
         tail_coverage=sum(reach[s] > 0 for s in tail) / len(tail),
         token_entropy=token_entropy(texts),
-        compliance=compliance(texts, constitution()),
+        compliance=compliance(spoken, constitution()),
         other=1 - sum(reach.values()) / len(said), kept=len(data), dropped={},
     )  # fmt: skip
 
@@ -336,7 +339,7 @@ def main(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     plan = Plan(generations, temperature=temperature)
     if small:
-        plan = Plan(2, human=200, written=200, probes=500, first_steps=40, steps=20)
+        plan = Plan(2, human=200, written=200, measured=300, probes=500, first_steps=40, steps=20)
     which = range(first_seed, first_seed + (1 if small else seeds))
     # One process of one thread a seed: two threads gain little on so small a model.
     with ProcessPoolExecutor(math.ceil(min(2, len(which))), get_context("spawn")) as pool:
