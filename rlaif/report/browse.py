@@ -1,0 +1,182 @@
+"""The rows of all rounds, packed to the size that the page may have.
+
+rounds → responses.py, rows.py → columns.py → [browse] → page.py
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlaif.errors import DataError
+from rlaif.report.columns import Columns, Gathered
+from rlaif.report.figures import Plain, Round, Story, read_yaml
+from rlaif.report.principles import Principle
+from rlaif.report.responses import STEPS, UNKNOWN, Responses, read_responses
+from rlaif.report.rows import KINDS, Reasons, Rows, joined, places, read_rows
+from rlaif.report.shards import read_shards
+from rlaif.report.texts import Packed, pack_array, pack_texts
+
+_BINS = 10
+_SPARE = 4096  # tags and numbers around the packed columns
+
+
+@dataclass(slots=True)
+class Read:
+    """What was read of the rounds.
+
+    Attributes:
+        parts: round's place among the rounds, kind, rows, and the responses they are about.
+        reasons: of all rows.
+        histogram: of the judge's probabilities, ten bins from 0 to 1.
+        verdicts, abstentions, responses: how many there are.
+        calibrated: whether the pairs' probabilities are.
+        pairwise: whether the judge compared two responses.
+        judge: the fingerprint of the newest round's judge.
+    """
+
+    parts: list[tuple[int, str, Rows, Responses]] = field(default_factory=list)
+    reasons: Reasons = field(default_factory=Reasons)
+    histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
+    verdicts: int = 0
+    abstentions: int = 0
+    responses: int = 0
+    calibrated: bool = False
+    pairwise: bool = False
+    judge: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Browse:
+    """What the page's browser of rows holds.
+
+    Attributes:
+        columns: the rows.
+        packed: their texts.
+        blobs: each column as base64, by name.
+        every: one row in so many is on the page.
+        all_rows: how many rows the run has.
+        read: what they were made of.
+    """
+
+    columns: Columns
+    packed: Packed
+    blobs: Mapping[str, str]
+    every: int
+    all_rows: int
+    read: Read
+
+
+def browse(story: Story, recipe: Plain, principles: Sequence[Principle], limit: int) -> Browse:
+    """The rows of a run in at most so many bytes.
+
+    Raises:
+        DataError: the page is to be smaller than its smallest.
+    """
+    read = read_rounds(story.rounds, recipe, principles)
+    all_rows = sum(len(rows) for _, _, rows, _ in read.parts)
+    every = 1
+    while True:
+        columns = _gather(read, len(principles), every)
+        blobs = _blobs(columns)
+        try:
+            packed = pack_texts(columns.texts.all, limit - sum(map(len, blobs.values())) - _SPARE)
+        except DataError:
+            if len(columns) < 2:
+                raise
+            every *= 2
+        else:
+            blobs["length"] = pack_array(packed.lengths)
+            return Browse(columns, packed, blobs, every, all_rows, read)
+
+
+def read_rounds(rounds: Sequence[Round], recipe: Plain, principles: Sequence[Principle]) -> Read:
+    """The finished rows of all rounds."""
+    read = Read(pairwise=(recipe.get("judge") or {}).get("mode") == "pairwise")
+    numbers = {p.fingerprint: i for i, p in enumerate(principles)}
+    weights = np.array([p.weight for p in principles], float)
+    for place, one in enumerate(rounds):
+        own = read_yaml(one.run.recipe) or recipe
+        judge, calibrated = _judge(one, own)
+        responses = read_responses(one.run, own, numbers, judge)
+        for kind, rows in read_rows(one.run, own, responses, weights, read.reasons).items():
+            if rows:
+                read.parts.append((place, kind, joined(rows), responses))
+        read.calibrated |= calibrated
+        read.judge = judge or read.judge
+        read.verdicts += responses.verdicts
+        read.abstentions += responses.abstentions
+        read.responses += len(responses.texts)
+        read.histogram += _histogram(responses)
+    return read
+
+
+def _judge(one: Round, recipe: Plain) -> tuple[str | None, bool]:
+    """The fingerprint of the judge that made a round's picks, and whether it is calibrated."""
+    for name in ("pairs", "sft"):
+        stage, *_ = places(recipe, name)
+        for shard in read_shards(one.run, stage, ["judge", "probability_calibrated"]):
+            table = shard.table
+            if table.num_rows and "judge" in table.column_names:
+                calibrated = "probability_calibrated" in table.column_names and bool(
+                    table.column("probability_calibrated")[0].as_py()
+                )
+                return table.column("judge")[0].as_py(), calibrated
+    return None, False
+
+
+def _histogram(responses: Responses) -> NDArray[np.int64]:
+    found = np.zeros(_BINS, np.int64)
+    for steps in [responses.probabilities, *(v for _, v in responses.compared.values())]:
+        known = steps[steps != UNKNOWN]
+        found += np.histogram(known / STEPS, _BINS, (0, 1))[0]
+    return found
+
+
+def _gather(read: Read, principles: int, every: int) -> Columns:
+    gathered = Gathered(principles, read.pairwise)
+    for place, kind, rows, responses in read.parts:
+        shown = rows if every == 1 else rows.only(np.arange(len(rows)) % every == 0)
+        gathered.add(place, kind, shown, responses)
+    return gathered.done()
+
+
+_NAMES = ("kind", "round", "reason", "margin", "confidence", "id", "prompt", "detail", "left",
+          "right", "response_text", "probabilities")  # fmt: skip
+
+
+def _blobs(columns: Columns) -> dict[str, str]:
+    return {name: pack_array(getattr(columns, name)) for name in _NAMES}
+
+
+def reason_counts(columns: Columns, reasons: Reasons) -> Iterator[tuple[int, str, str, int]]:
+    """Each reason of the rows on the page: its number, its stage, itself, how many rows."""
+    counts = Counter(columns.reason.tolist())
+    for (stage, reason), number in reasons.all.items():
+        if counts[number]:
+            yield number, stage, reason, counts[number]
+
+
+def page_data(found: Browse, principles: Sequence[Principle], story: Story) -> dict[str, Any]:
+    """What the page's script has to know of the columns, as plain data."""
+    return {
+        "principles": [p.id for p in principles],
+        "reasons": [
+            {"number": n, "stage": stage, "reason": reason, "rows": rows}
+            for n, stage, reason, rows in reason_counts(found.columns, found.read.reasons)
+        ],
+        "kinds": list(KINDS),
+        "rounds": [r.number for r in story.rounds],
+        "pairwise": found.columns.pairwise,
+        "calibrated": found.read.calibrated,
+        "rows": len(found.columns),
+        "responses": len(found.columns.response_text),
+        "steps": STEPS,
+        "unknown": UNKNOWN,
+        "ends": found.packed.ends,
+    }
