@@ -31,7 +31,7 @@ class Read:
     """What was read of the rounds.
 
     Attributes:
-        parts: round's place among the rounds, kind, rows, and the responses they are about.
+        parts: the round's place among the rounds, its rows by kind, and its responses.
         reasons: of all rows.
         histogram: of the judge's probabilities, ten bins from 0 to 1.
         verdicts, abstentions, responses: how many there are.
@@ -40,7 +40,7 @@ class Read:
         judge: the fingerprint of the newest round's judge.
     """
 
-    parts: list[tuple[int, str, Rows, Responses]] = field(default_factory=list)
+    parts: list[tuple[int, dict[str, Rows], Responses]] = field(default_factory=list)
     reasons: Reasons = field(default_factory=Reasons)
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_BINS, np.int64))
     verdicts: int = 0
@@ -79,7 +79,7 @@ def browse(story: Story, recipe: Plain, principles: Sequence[Principle], limit: 
         DataError: the page is to be smaller than its smallest.
     """
     read = read_rounds(story.rounds, recipe, principles)
-    all_rows = sum(len(rows) for _, _, rows, _ in read.parts)
+    all_rows = sum(len(rows) for _, kinds, _ in read.parts for rows in kinds.values())
     every = 1
     while True:
         columns = _gather(read, len(principles), every)
@@ -104,9 +104,10 @@ def read_rounds(rounds: Sequence[Round], recipe: Plain, principles: Sequence[Pri
         own = read_yaml(one.run.recipe) or recipe
         judge, calibrated = _judge(one, own)
         responses = read_responses(one.run, own, numbers, judge)
-        for kind, rows in read_rows(one.run, own, responses, weights, read.reasons).items():
-            if rows:
-                read.parts.append((place, kind, joined(rows), responses))
+        rows = read_rows(one.run, own, responses, weights, read.reasons)
+        kinds = {kind: joined(parts) for kind, parts in rows.items() if parts}
+        if kinds:
+            read.parts.append((place, kinds, responses))
         read.calibrated |= calibrated
         read.judge = judge or read.judge
         read.verdicts += responses.verdicts
@@ -140,9 +141,9 @@ def _histogram(responses: Responses) -> NDArray[np.int64]:
 
 def _gather(read: Read, principles: int, every: int) -> Columns:
     gathered = Gathered(principles, read.pairwise)
-    for place, kind, rows, responses in read.parts:
-        shown = rows if every == 1 else rows.only(np.arange(len(rows)) % every == 0)
-        gathered.add(place, kind, shown, responses)
+    for place, kinds, responses in read.parts:
+        shown = {k: rows.only(np.arange(len(rows)) % every == 0) for k, rows in kinds.items()}
+        gathered.add(place, kinds if every == 1 else shown, responses)
     return gathered.done()
 
 

@@ -8,13 +8,14 @@ by number: a response is in many pairs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlaif.report.responses import STEPS, UNKNOWN, Bytes, Ints, Responses
-from rlaif.report.rows import KINDS, Rows
+from rlaif.report.rows import KINDS, Rows, joined
 from rlaif.report.texts import Texts
 
 NONE = 0xFFFFFFFF
@@ -68,11 +69,12 @@ class Gathered:
     _ids: list[str] = field(default_factory=list)
     _responses: int = 0
 
-    def add(self, number: int, kind: str, rows: Rows, responses: Responses) -> None:
-        """Add rows of one kind of a round."""
-        count = len(rows)
-        self._put("kind", np.full(count, KINDS.index(kind), np.uint8))
-        self._put("round", np.full(count, number, np.uint8))
+    def add(self, number: int, kinds: Mapping[str, Rows], responses: Responses) -> None:
+        """Add the rows of a round, by kind."""
+        for kind, part in kinds.items():
+            self._put("kind", np.full(len(part), KINDS.index(kind), np.uint8))
+        rows = joined(list(kinds.values()))
+        self._put("round", np.full(len(rows), number, np.uint8))
         self._put("reason", rows.reason.astype(np.uint16))
         self._put("margin", rows.margin)
         self._put("confidence", rows.confidence)
