@@ -173,6 +173,38 @@ def evaluate(
 
 
 @app.command()
+def loop(
+    recipe: RecipeFile,
+    restart_from: Annotated[
+        str | None,
+        typer.Option(metavar="ROUND/STAGE", help="do this stage and all behind it again"),
+    ] = None,
+) -> None:
+    """Run rounds, each with the last one's student; started again, it goes on where it was."""
+    from rlaif.loop.child import InterruptedLoopError
+    from rlaif.loop.rounds import run_loop
+    from rlaif.loop.rounds_report import print_rounds
+
+    try:
+        state = run_loop(recipe, restart_from=restart_from, say=_say)
+    except InterruptedLoopError as interrupted:
+        print(f"rlaif: {interrupted}: started again, it goes on here", file=sys.stderr)
+        raise typer.Exit(128 + interrupted.signal) from None
+    print_rounds(state)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")],
+    out: Annotated[Path | None, typer.Option(help="the page; by default RUN/report.html")] = None,
+) -> None:
+    """One page about a run, in a file of its own; also of a run that is still going."""
+    from rlaif.report import write_report
+
+    _say(str(write_report(run, out)))
+
+
+@app.command()
 def scorecard(
     recipe: RecipeFile,
     data: Annotated[Path, typer.Option(help="labelled comparisons, or a constitution's YAML")],

@@ -79,6 +79,10 @@ class GateError(RlaifError, ValueError):
     """What was measured (rlaif.evaluate.scorecard.Scorecard), to be shown with the error."""
 
 
+class BudgetError(RlaifError, RuntimeError):
+    """A run that would spend more than its recipe allows; it can be gone on with."""
+
+
 class MissingExtraError(RlaifError, ImportError):
     """An optional dependency that a step needs.
 

@@ -94,7 +94,6 @@ def _filter_stage(
     def make(shard: int) -> tuple[pa.Table, list[Drop]]:
         rows = picked.read(shard).to_pylist()
         drops, shortened = batch()
-        progress(f"filter: {name}", shard + 1, len(shards))
         kept = [
             with_completion(row, shortened[shard, i]) if (shard, i) in shortened else row
             for i, row in enumerate(rows)
@@ -103,7 +102,10 @@ def _filter_stage(
         gone = [drops[shard, i] for i in range(len(rows)) if (shard, i) in drops]
         return pa.Table.from_pylist(kept, schema=made.schema), gone
 
-    run_stage(made, [(shard, depends) for shard in shards], make)
+    run_stage(
+        made, [(shard, depends) for shard in shards], make,
+        finished=lambda done: progress(f"filter: {name}", done, len(shards)),
+    )  # fmt: skip
     return made
 
 

@@ -171,9 +171,9 @@ class Stage:
             old = {"columns": manifest.columns, **manifest.depends}
             changed = changes(old, {"columns": self._columns, **depends})
             return "; ".join(changed) or "its manifest is damaged"
-        if _sha256(self._data_file(shard)) != manifest.sha256:
+        if file_sha256(self._data_file(shard)) != manifest.sha256:
             return "its data is damaged or half redone"
-        if _sha256(self._aside_file(shard)) != manifest.drops_sha256:
+        if file_sha256(self._aside_file(shard)) != manifest.drops_sha256:
             return "its dropped rows are damaged or half redone"
         return None
 
@@ -216,6 +216,7 @@ def run_stage(
     jobs: Iterable[tuple[int, Depends]],
     make: Callable[[int], tuple[pa.Table, Iterable[Drop]]],
     notes: Callable[[], Mapping[str, int]] = dict,
+    finished: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Do the shards of a stage that are not done, in order, and remove what is stale.
 
@@ -225,6 +226,8 @@ def run_stage(
         make: gives a shard's rows and its dropped rows. It is called only for what is to do, so
             that it can load a model at its first call.
         notes: for the manifest of the shard that was made last.
+        finished: is told how many shards of the stage there are, once each is in its place. What
+            it raises ends the stage there.
 
     Returns:
         How many shards were made.
@@ -243,6 +246,7 @@ def run_stage(
         stage.write(shard, depends, table, drops, notes())
         seconds = round(time.perf_counter() - start, 3)
         stage.run.log("shard", stage=stage.name, shard=shard, rows=table.num_rows, seconds=seconds)
+        finished(shard + 1)
     stage.finish(len(jobs))
     return len(todo)
 
@@ -251,8 +255,12 @@ def _drops_to_jsonl(drops: Sequence[Drop]) -> bytes:
     return "".join(json.dumps(asdict(d), sort_keys=True) + "\n" for d in drops).encode()
 
 
-def _sha256(path: Path) -> str | None:
-    """The digest of a file; None if there is no such file."""
+def file_sha256(path: Path) -> str | None:
+    """The digest of a file, in hex; None if there is no such file.
+
+    Raises:
+        JournalError: it cannot be read.
+    """
     if not path.exists():
         return None
     with os_errors(path, "read"), path.open("rb") as file:

@@ -291,6 +291,14 @@ def revised(
     )
 
 
+def train_command(stage: str, recipe_file: Path, config_file: Path | None = None) -> list[str]:
+    """What trains one stage in processes of its own."""
+    launch = [sys.executable, "-m", "accelerate.commands.launch"]
+    if config_file is not None:
+        launch += ["--config_file", str(config_file)]
+    return [*launch, "-m", "rlaif.train", stage, str(recipe_file)]
+
+
 def train(
     stage: str, recipe_file: Path, config_file: Path | None = None, *, quiet: bool = False
 ) -> None:
@@ -305,10 +313,7 @@ def train(
     Raises:
         TrainError: the stage did not end well; it has said why on stderr.
     """
-    launch = [sys.executable, "-m", "accelerate.commands.launch"]
-    if config_file is not None:
-        launch += ["--config_file", str(config_file)]
-    command = [*launch, "-m", "rlaif.train", stage, str(recipe_file)]
+    command = train_command(stage, recipe_file, config_file)
     where = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if quiet else {}
     done = subprocess.run(command, check=False, text=True, **where)  # type: ignore[call-overload]
     if done.returncode:

@@ -91,18 +91,20 @@ def store_reviews(
     for name, stage in made.items():
         shards = picks[name].shards()
 
-        def make(
-            shard: int, name: str = name, stage: Stage = stage, count: int = len(shards)
-        ) -> tuple[pa.Table, list[Drop]]:
+        def make(shard: int, name: str = name, stage: Stage = stage) -> tuple[pa.Table, list[Drop]]:
             rows, drops = review(name, shard)
-            progress(f"critic: {name}", shard + 1, count)
             return pa.Table.from_pylist(rows, schema=stage.schema), drops
 
         depends = [wanted | _seen(name, shard, samples, verdicts, picks) for shard in shards]
         run_stage(
-            stage, list(zip(shards, depends, strict=True)), make, partial(engine_notes, engine)
-        )
+            stage, list(zip(shards, depends, strict=True)), make, partial(engine_notes, engine),
+            partial(_tell, progress, name, len(shards)),
+        )  # fmt: skip
     return made
+
+
+def _tell(progress: Progress, name: str, of: int, done: int) -> None:
+    progress(f"critic: {name}", done, of)
 
 
 def _seen(

@@ -81,13 +81,14 @@ def store_samples(
     def make(shard: int) -> tuple[pa.Table, list[Drop]]:
         table = prompts.read(shard)
         records, drops = sample(records_from_table(table), engine, sampling, seed)
-        progress(name, shard + 1, count)
         return records_to_table(records, table["index"][0].as_py() if table.num_rows else 0), drops
 
     settings = _settings(sampling)
     wanted = {"engine": dict(engine.identity), "sampling": settings, "seed": seed}
     jobs = [(i, wanted | {"prompts": prompts.digest(i)}) for i in range(count)]
-    run_stage(stage, jobs, make, partial(engine_notes, engine))
+    run_stage(
+        stage, jobs, make, partial(engine_notes, engine), lambda done: progress(name, done, count)
+    )
     return stage
 
 
@@ -111,7 +112,6 @@ def store_revisions(
     def make(shard: int) -> tuple[pa.Table, list[Drop]]:
         table = samples.read(shard)
         records, drops = revise(records_from_table(table), engine, principles, method, seed)
-        progress("revised", shard + 1, count)
         return records_to_table(records, table["index"][0].as_py() if table.num_rows else 0), drops
 
     wanted = {
@@ -124,7 +124,10 @@ def store_revisions(
         "seed": seed,
     }
     jobs = [(i, wanted | {"samples": samples.digest(i)}) for i in range(count)]
-    run_stage(stage, jobs, make, partial(engine_notes, engine))
+    run_stage(
+        stage, jobs, make, partial(engine_notes, engine),
+        lambda done: progress("revised", done, count),
+    )  # fmt: skip
     return stage
 
 

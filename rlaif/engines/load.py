@@ -7,6 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlaif.engines.meter import metered
 from rlaif.engines.protocol import Engine
 from rlaif.errors import EngineError
 
@@ -26,6 +27,10 @@ def load_engine(model: Model, state: Path | None = None) -> Engine:
         EngineError: no such engine or model, or arguments that the engine does not know.
         MissingExtraError: the engine is an extra that is not installed.
     """
+    return metered(_load(model, state))
+
+
+def _load(model: Model, state: Path | None) -> Engine:
     if model.engine == "transformers":
         from rlaif.engines.transformers import TransformersEngine
 

@@ -69,9 +69,9 @@ class Loop(StrictModel, error=RecipeError):
         start: train from the last round's student, or each time from the first.
         lora: go on with the last round's adapter, or merge it and begin a new one.
         seeds: what is taught before the first round.
-        metric: a held-out metric, "package.module:function"; the function takes records with one
-            answer or more each, and a constitution, and returns the values of single answers by
-            the principle's id. None measures none.
+        metric: a held-out metric, "package.module:function"; the function takes a record and the
+            constitution, and returns the values of the record's answers by the principle's id.
+            None measures none.
         stop: when to stop early.
         retries: how often a round that fails its checks is rolled back and tried again.
         retry: what is changed then: sections of the recipe, merged key by key.

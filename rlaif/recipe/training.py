@@ -15,7 +15,7 @@ from rlaif.recipe.fields import (
     Temperature,
     refuse_equal_responses,
 )
-from rlaif.recipe.sources import Prompts
+from rlaif.recipe.sources import Model, Prompts
 from rlaif.strict_model import Fault, Many, StrictModel
 
 _SET_HERE = {"output_dir": "remove it: models go to the run folder, under models/"}
@@ -53,6 +53,7 @@ class Train(StrictModel, error=RecipeError):
         reward: arguments of `trl.RewardConfig`.
         dpo_pairs: which pairs `dpo` is trained on.
         reward_pairs: which pairs `reward` is trained on.
+        start: the model to train from; None is the student.
         also: other run folders whose rows are trained on as well; a loop names its earlier rounds.
         continue_adapter: train the student's own adapter on, not a new one on the merged model.
     """
@@ -64,6 +65,7 @@ class Train(StrictModel, error=RecipeError):
     reward: dict[str, Any] | None = None
     dpo_pairs: PairChoice = PairChoice()
     reward_pairs: PairChoice = PairChoice()
+    start: Model | None = None
     also: Many[InputPath] = ()
     continue_adapter: bool = False
 

@@ -100,6 +100,15 @@ def compliance(
     return _mean(every), {id_: _mean(column) for id_, column in found.items()}
 
 
+def kept_by_gold(record: Record, constitution: Constitution) -> dict[str, list[float]]:
+    """A record's answers against gold, as the metric of a loop: 1 kept, 0 broken, by principle."""
+    asked, found = wishes(constitution), defaultdict[str, list[float]](list)
+    for response in record.responses:
+        for id_, outcome in outcomes(record.prompt[-1].text, response.text, asked).items():
+            found[id_].append(float(outcome))
+    return dict(found)
+
+
 def outcomes(prompt: str, response: str, asked: Mapping[str, Wish | None]) -> dict[str, bool]:
     """Whether a response keeps each principle that applies to its prompt, by principle id."""
     seen = traits(prompt, response)

@@ -15,6 +15,7 @@ import os
 import sys
 from typing import NoReturn
 
+from rlaif import lifeline
 from rlaif.errors import RlaifError
 from rlaif.train.plan import STAGES
 
@@ -25,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("recipe", help="the recipe's YAML file")
     options = parser.parse_args(argv)
+    lifeline.hold()
     from rlaif.train.run import train
 
     try:

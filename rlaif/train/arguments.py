@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import types
 import typing
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -21,7 +22,7 @@ from rlaif.train.plan import Plan
 
 Config: TypeAlias = SFTConfig | DPOConfig | RewardConfig
 
-_CONFIGS: dict[str, Any] = {"sft": SFTConfig, "dpo": DPOConfig, "reward": RewardConfig}
+CONFIGS: dict[str, Any] = {"sft": SFTConfig, "dpo": DPOConfig, "reward": RewardConfig}
 
 # TRL's defaults are a GPU's. `use_cpu` is more than a default: without it, two processes on a
 # machine without an accelerator are each a world of one.
@@ -40,9 +41,9 @@ def config(plan: Plan) -> Config:
         RecipeError: a key that TRL does not know, a value of the wrong type, or one that TRL
             refuses.
     """
-    made: Any = _CONFIGS[plan.stage]
+    made: Any = CONFIGS[plan.stage]
     key = f"train.{plan.stage}"
-    check_keys(plan.block, made, key, plan)
+    check_keys(plan.block, made, key, plan.recipe_file)
     block = {**({} if torch.accelerator.is_available() else _ON_A_CPU), **plan.block}
     block.setdefault("seed", plan.recipe.seed)
     block.setdefault("trust_remote_code", plan.recipe.student.trust_remote_code)
@@ -55,7 +56,7 @@ def config(plan: Plan) -> Config:
         raise RecipeError(str(error), file=plan.recipe_file, key=key) from error
 
 
-def check_keys(block: dict[str, Any], target: Any, key: str, plan: Plan) -> None:
+def check_keys(block: dict[str, Any], target: Any, key: str, recipe_file: str | Path) -> None:
     """Check a block's keys and plain values against the dataclass that it is for.
 
     Raises:
@@ -70,14 +71,12 @@ def check_keys(block: dict[str, Any], target: Any, key: str, plan: Plan) -> None
             mend = f"did you mean {close[0]!r}?" if close else f"see {target.__name__}"
             raise RecipeError(
                 f"unknown key of {target.__name__}",
-                file=plan.recipe_file,
+                file=recipe_file,
                 key=f"{key}.{name}",
                 mend=mend,
             )
         if (wanted := _misfit(value, hints[name])) is not None:
-            raise RecipeError(
-                f"not {wanted}", file=plan.recipe_file, key=f"{key}.{name}", value=value
-            )
+            raise RecipeError(f"not {wanted}", file=recipe_file, key=f"{key}.{name}", value=value)
 
 
 def _misfit(value: object, hint: Any) -> str | None:

@@ -39,7 +39,7 @@ def lora_config(plan: Plan) -> LoraConfig | None:
     block = plan.recipe.train.lora
     if block is None:
         return None
-    check_keys(block, LoraConfig, _KEY, plan)
+    check_keys(block, LoraConfig, _KEY, plan.recipe_file)
     task = TaskType.SEQ_CLS if plan.stage == "reward" else TaskType.CAUSAL_LM
     if block.get("task_type", task) != task:
         raise RecipeError(

@@ -80,7 +80,7 @@ class Plan:
         if stage != "sft" and recipe.train.sft is not None:
             start = cls.of("sft", file).as_start()
         else:
-            start = start_of_student(recipe.student)
+            start = start_of_student(recipe.train.start or recipe.student)
         return cls(stage, file, recipe, start, data)
 
     @property
@@ -146,7 +146,7 @@ class Plan:
         """All that decides the trained weights, as plain JSON."""
         return {
             "stage": self.stage,
-            "block": _what_decides(self.block),
+            "block": what_decides(self.block),
             "seed": self.recipe.seed,
             "lora": self.recipe.train.lora,
             "soft_labels": self.soft_labels,
@@ -222,7 +222,7 @@ def _size(file: Path) -> int | None:
     return file.stat().st_size if file.is_file() else None
 
 
-def _what_decides(block: Mapping[str, Any]) -> dict[str, Any]:
+def what_decides(block: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a block that the trained weights follow from."""
     # The best model is one of those that were saved.
     kept = () if block.get("load_best_model_at_end") else _KEPT

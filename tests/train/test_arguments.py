@@ -86,4 +86,4 @@ def test_every_default_of_trl_passes_the_check_of_values(tiny_run: Make) -> None
         defaults: dict[str, Any] = {
             f.name: f.default for f in fields(made) if f.init and f.default is not MISSING
         }
-        check_keys(defaults, made, "train", plan)
+        check_keys(defaults, made, "train", plan.recipe_file)

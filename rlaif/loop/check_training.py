@@ -1,0 +1,55 @@
+"""`python -m rlaif.loop.check_training RECIPE`: are its `train` blocks TRL's and peft's to take?
+
+A key that a trainer does not know is found here, before the first label is paid for. In a process
+of its own: TRL takes torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rlaif import lifeline
+from rlaif.errors import RlaifError
+from rlaif.recipe import Recipe
+
+
+def check_training(recipe_file: str) -> None:
+    """Hold a recipe's training blocks against the dataclasses that they are for.
+
+    Raises:
+        RecipeError: an unknown key or a value of the wrong kind, with file, key and mend; a metric
+            that is not there.
+    """
+    from peft import LoraConfig
+
+    from rlaif.train.arguments import CONFIGS, check_keys
+
+    recipe = Recipe.load(recipe_file)
+    train = recipe.train
+    blocks: list[tuple[str, dict[str, Any] | None, Any]] = [
+        *((f"train.{stage}", getattr(train, stage), made) for stage, made in CONFIGS.items()),
+        ("train.lora", train.lora, LoraConfig),
+    ]
+    for key, block, made in blocks:
+        if block is not None:
+            check_keys(block, made, key, recipe_file)
+    if recipe.loop is not None and recipe.loop.metric is not None:
+        from rlaif.loop.measure import load_metric
+
+        load_metric(recipe)
+
+
+def main() -> int:
+    """0: they are; 2: the last line says what is wrong."""
+    lifeline.hold()
+    try:
+        check_training(sys.argv[1])
+    except RlaifError as error:
+        print(f"rlaif: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Where everything of a loop lies; each round is an ordinary run folder of its own.
+
+RUN/recipe.yaml, constitution.yaml   what was run
+RUN/loop.json                        the rounds' figures, why it stopped, which round is best
+RUN/seed/                            a run folder: what is taught before the first round
+RUN/rounds/00/, 01/, …               a run folder a round, with figures.json
+RUN/rounds/01.rolled-back-0/         an attempt that failed its checks
+RUN/finished/00-sample.json, …       what each finished stage was made of
+RUN/cost.jsonl, estimate.json        what was spent, and what was foreseen
+RUN/said/00-sample.txt, …            what the stages' processes printed
+RUN/best/                            the best round's model
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlaif.run_folder import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class LoopFolder:
+    """The places in a loop's folder. Making one touches no disk."""
+
+    root: Path
+
+    @property
+    def run(self) -> RunFolder:
+        """The folder itself, with its lock and its writers."""
+        return RunFolder(self.root)
+
+    @property
+    def state(self) -> Path:
+        """The loop's state, as JSON."""
+        return self.root / "loop.json"
+
+    @property
+    def cost(self) -> Path:
+        """What was spent: one JSON object a line."""
+        return self.root / "cost.jsonl"
+
+    @property
+    def estimate(self) -> Path:
+        """What `rlaif estimate` foresaw."""
+        return self.root / "estimate.json"
+
+    @property
+    def best(self) -> Path:
+        """The best round's model."""
+        return self.root / "best"
+
+    @property
+    def seed(self) -> RunFolder:
+        """What is taught before the first round."""
+        return RunFolder(self.root / "seed")
+
+    def round(self, number: int) -> RunFolder:
+        """A round's run folder."""
+        return RunFolder(self.root / "rounds" / f"{number:02d}")
+
+    def rolled_back(self, number: int, attempt: int) -> Path:
+        """Where an attempt at a round goes that failed its checks."""
+        return self.root / "rounds" / f"{number:02d}.rolled-back-{attempt}"
+
+    def finished(self, label: str) -> Path:
+        """The record of a finished stage, by its label ("00-sample")."""
+        return self.root / "finished" / f"{label}.json"
+
+    def said(self, label: str) -> Path:
+        """What a stage's processes printed."""
+        return self.root / "said" / f"{label}.txt"
+
+
+def figures_file(run: RunFolder) -> Path:
+    """A round's figures."""
+    return run.root / "figures.json"

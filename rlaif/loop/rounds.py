@@ -1,0 +1,390 @@
+"""`rlaif loop RECIPE`: rounds, each of which makes the student that the next one begins with.
+
+    (seed) → round 0 → round 1 → …        seed: SFT on instructions and on how to judge
+
+    round:  (prompts) → sample → judge → (filter) → (sft) → (dpo) → (reward) → evaluate
+              gaps      student  teacher             `accelerate launch`        yardstick: teacher
+                                 or student          rows of all rounds so far
+            → governor: go on, try again, or stop; RUN/best/ is the best round's model
+
+Each stage is a process of its own. This one loads no model, and what it knows it reads from the run
+folder: started again after any end, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rlaif import strict_yaml
+from rlaif.errors import BudgetError, GateError, JournalError, RecipeError, TrainError
+from rlaif.loop import round_recipe, stage
+from rlaif.loop.child import Ended, run_child, signals
+from rlaif.loop.depends import Digests, Inputs, depends
+from rlaif.loop.figures import Figures
+from rlaif.loop.finished import Finished, Label, damaged
+from rlaif.loop.governor import check
+from rlaif.loop.leftovers import begin, remove_leftovers
+from rlaif.loop.places import LoopFolder, figures_file
+from rlaif.loop.state import Ruled, State, put_best
+from rlaif.recipe import Loop, Model, Recipe
+from rlaif.run_folder import RunFolder
+
+Say = Callable[[str], None]
+
+_TRIES_AFTER_KILL = 1
+"""How often a stage is started again that the kernel has killed."""
+_WAIT_SECONDS = 30.0
+"""How long to wait for processes of a run that was killed; they end within seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A model of the loop, or one that it was given.
+
+    Attributes:
+        model: as a section of a recipe.
+        key: what it is known by: digests, or the key of the training that made it.
+    """
+
+    model: Model
+    key: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A loop at work.
+
+    Attributes:
+        file: the recipe's.
+        recipe: as loaded.
+        folder: the loop's.
+        finished: records of finished stages.
+        digests: of files.
+        say: is told what happens, a line at a time.
+    """
+
+    file: Path
+    recipe: Recipe
+    folder: LoopFolder
+    finished: Finished
+    digests: Digests
+    say: Say
+
+    @property
+    def loop(self) -> Loop:
+        """The recipe's section."""
+        assert self.recipe.loop is not None
+        return self.recipe.loop
+
+
+def run_loop(recipe_file: Path, *, restart_from: str | None = None, say: Say = print) -> State:
+    """Run a recipe's rounds to the last, or to where they have to stop; go on where they were.
+
+    Args:
+        recipe_file: with or without a `loop` section; without one, it is one round.
+        restart_from: "ROUND/STAGE": do it and all behind it again.
+        say: is told what happens.
+
+    Raises:
+        RecipeError: the recipe cannot be used, or would change what is finished.
+        JournalError: another process works in the folder, the disk is full, and so on.
+        TrainError: a stage failed; what is finished is kept.
+        BudgetError: the budget is spent; the run can be gone on with.
+        InterruptedLoopError: a signal asked to end.
+    """
+    recipe = Recipe.load(recipe_file)
+    if recipe.loop is None:
+        recipe = recipe.model_copy(update={"loop": Loop(rounds=1)})
+    folder = LoopFolder(Path(recipe.run).absolute())
+    running = Running(recipe_file, recipe, folder, Finished(folder), Digests(), say)
+    with folder.run.lock(), signals():
+        begin(folder)
+        remove_leftovers(folder, say)
+        if restart_from is not None:
+            running.finished.forget_from(Label.read(restart_from))
+        _check_training(running)
+        return _rounds(running)
+
+
+def _rounds(running: Running) -> State:
+    folder, loop = running.folder, running.loop
+    state = State.read(folder)
+    state = State(rolled_back=_still_rolled_back(running, state))
+    _keep_inputs(running)
+    student = _seeded(running)
+    teacher = Made(running.recipe.teacher, running.digests.model(running.recipe.teacher))
+    earlier: list[tuple[RunFolder, Any]] = []
+    if loop.seeds is not None and loop.seeds.repeat:
+        earlier.append((folder.seed, student.key))
+    for number in range(loop.rounds):
+        while True:
+            who = _judge(running, state, number)
+            judge = student if who == "student" else teacher
+            attempt = state.attempt(number)
+            _clear_rolled_back(folder, state, number)
+            made, figures = _round(running, state, number, attempt, student, judge, who, earlier)
+            if isinstance(figures, Ruled):  # the judge falls short
+                return _stop(running, state, figures)
+            if number == 0:
+                state.base = _before(folder.round(0))
+            fault = check(state.base, [*state.rounds, figures], loop.stop)
+            if fault is None:
+                break
+            ruled = Ruled(number, attempt, fault.rule, fault.reason)
+            if attempt >= loop.retries:
+                state.rounds.append(figures)
+                return _stop(running, state, ruled)
+            running.say(f"round {number} is rolled back: {fault.reason}")
+            state.rolled_back.append(ruled)
+            state.write(folder)
+        state.rounds.append(figures)
+        if loop.data == "accumulate":
+            earlier.append((folder.round(number), made.key))
+        student = made
+        _settle(running, state)
+    state.status = "finished"
+    _settle(running, state)
+    return state
+
+
+def _stop(running: Running, state: State, ruled: Ruled) -> State:
+    state.status, state.stopped = "stopped", ruled
+    _settle(running, state)
+    running.say(f"stopped in round {ruled.round}: {ruled.reason}")
+    return state
+
+
+def _settle(running: Running, state: State) -> None:
+    """Write the state; RUN/best/ is the best round's model."""
+    if (found := state.best) is not None:
+        put_best(running.folder, _final(running, found.round))
+    state.write(running.folder)
+
+
+def _final(running: Running, number: int) -> Path:
+    """The model that a round has made."""
+    stages = round_recipe.training_stages(running.recipe, number)
+    last = [s for s in stages if s != "reward"][-1]
+    return running.folder.round(number).model(last) / "final"
+
+
+def _judge(running: Running, state: State, number: int) -> Literal["teacher", "student"]:
+    """Who labels a round."""
+    loop, gate = running.loop, running.recipe.gate
+    if loop.judge != "hand_over":
+        return loop.judge
+    if number == 0 or gate is None:
+        return "teacher"
+    if state.rounds[-1].judge == "student":
+        return "student"  # what was handed over stays so; the gate still holds
+    accuracy = state.rounds[-1].student_accuracy
+    passes = accuracy is not None and (accuracy.low or 0.0) >= gate.min_accuracy
+    return "student" if passes else "teacher"
+
+
+def _seeded(running: Running) -> Made:
+    """The student that the first round begins with."""
+    given = running.recipe.student
+    first = Made(given, running.digests.model(given))
+    if running.loop.seeds is None:
+        return first
+    if running.recipe.train.sft is None:
+        raise RecipeError(
+            "seeds are fine-tuned on", file=running.file, key="train.sft",
+            mend="add it; `{}` takes TRL's defaults",
+        )  # fmt: skip
+    run = running.folder.seed
+    recipe = round_recipe.write_recipe(run, round_recipe.seed_recipe(running.recipe, run))
+    inputs = Inputs(running.recipe, recipe, first.key, None, digests=running.digests)
+    key = _do(running, Label.of(-1, "seed"), run, inputs, None, 0, "teacher")
+    return _made(running, run, "sft", given, key)
+
+
+def _made(running: Running, run: RunFolder, last: str, start: Model, key: Any) -> Made:
+    """What a training has left, as the student of what follows."""
+    if running.loop.lora == "continue" and running.recipe.train.lora is not None:
+        adapter = run.model(last) / "adapter"
+        return Made(start.model_copy(update={"adapter": adapter}), key)
+    changes = {"model": str(run.model(last) / "final"), "revision": None, "adapter": None}
+    return Made(start.model_copy(update=changes), key)
+
+
+def _round(
+    running: Running,
+    state: State,
+    number: int,
+    attempt: int,
+    student: Made,
+    judge: Made,
+    who: Literal["teacher", "student"],
+    earlier: list[tuple[RunFolder, Any]],
+) -> tuple[Made, Figures | Ruled]:
+    """All stages of a round, from wherever they were left."""
+    folder, loop, run = running.folder, running.loop, running.folder.round(number)
+    _share_embeddings(folder, run)
+
+    def recipe_with(prompts: Path | None) -> Recipe:
+        return round_recipe.write_recipe(
+            run,
+            round_recipe.round_recipe(
+                running.recipe, run, number, student=student.model, judge=judge.model,
+                earlier=[one for one, _ in earlier], prompts=prompts, attempt=attempt,
+            ),
+        )  # fmt: skip
+
+    keys = tuple(key for _, key in earlier)
+    own_prompts = loop.prompts == "gaps" and number > 0
+    made_prompts = stage.new_prompts_file(run) if own_prompts else None
+    after: str | None = student.key if isinstance(student.key, str) else None
+    if own_prompts:
+        recipe = recipe_with(None)
+        inputs = Inputs(running.recipe, recipe, student.key, judge.key, keys, running.digests)
+        label = Label.of(number, "prompts")
+        after = _do(running, label, run, inputs, after, attempt, who)
+    recipe = recipe_with(made_prompts)
+    inputs = Inputs(running.recipe, recipe, student.key, judge.key, keys, running.digests)
+    try:
+        for name in ("sample", "judge"):
+            after = _do(running, Label.of(number, name), run, inputs, after, attempt, who)
+    except GateError as error:
+        return student, Ruled(number, attempt, "judge", error.what)
+    if recipe.critic is not None or recipe.filter is not None:
+        after = _do(running, Label.of(number, "filter"), run, inputs, after, attempt, who)
+    trained = student
+    for name in round_recipe.training_stages(running.recipe, number):
+        key = _do(running, Label.of(number, name), run, inputs, after, attempt, who)
+        if name != "reward":
+            after, trained = key, _made(running, run, name, student.model, key)
+    _do(running, Label.of(number, "evaluate"), run, inputs, after, attempt, who)
+    figures = Figures.from_dict(json.loads(figures_file(run).read_bytes()))
+    return trained, figures
+
+
+def _do(
+    running: Running,
+    label: Label,
+    run: RunFolder,
+    inputs: Inputs,
+    after: str | None,
+    attempt: int,
+    who: str,
+) -> str:
+    """Do a stage, unless it is finished; its key."""
+    made_of = depends(label.stage, inputs, after)
+    if running.finished.holds(label, made_of, running.file):
+        fault = damaged(run, label.stage)
+        if fault is None:
+            return running.finished.key(label) or ""
+        running.say(f"{label}: {fault}; it is done again")
+    running.say(f"{label}: started")
+    ended = _run(running, label, run, attempt, who)
+    if ended.status:
+        raise _error(running, label, ended)
+    running.finished.write(label, made_of)
+    running.say(f"{label}: finished in {ended.seconds:.1f} s")
+    return running.finished.key(label) or ""
+
+
+def _run(running: Running, label: Label, run: RunFolder, attempt: int, who: str) -> Ended:
+    arguments = [
+        "-m", "rlaif.loop.stage", label.stage, str(running.folder.root),
+        "--round", str(label.round), "--attempt", str(attempt), "--judge", who,
+    ]  # fmt: skip
+    _wait_for(run)
+    for again in range(_TRIES_AFTER_KILL + 1):
+        ended = run_child(arguments, running.folder.said(str(label)))
+        running.folder.run.log(
+            "ended", stage=str(label), status=ended.status, seconds=round(ended.seconds, 3)
+        )
+        if not ended.killed or again == _TRIES_AFTER_KILL:
+            break
+        running.say(f"{label}: killed, perhaps for want of memory; started again")
+    return ended
+
+
+def _error(running: Running, label: Label, ended: Ended) -> Exception:
+    """What a stage's end means."""
+    said = [line for line in ended.said.splitlines() if "rlaif" in line and ": " in line]
+    what = said[-1].split("rlaif: ", 1)[-1] if said else ended.said.rpartition("\n")[2]
+    if ended.status == stage.REFUSED:
+        return GateError(what)
+    if ended.status == stage.PAUSED:
+        state = State.read(running.folder)
+        state.status = "paused"
+        state.write(running.folder)
+        return BudgetError(what)
+    how = f"killed by signal {-ended.status}" if ended.status < 0 else f"status {ended.status}"
+    return TrainError(
+        f"{label} failed ({how}): {what}", file=running.folder.said(str(label)),
+        mend="what is finished is kept: mend it and start again",
+    )  # fmt: skip
+
+
+def _wait_for(run: RunFolder) -> None:
+    """Wait until processes of a killed run, which end within seconds, have left a folder."""
+    end = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            with run.lock():
+                return
+        except JournalError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.2)
+
+
+def _check_training(running: Running) -> None:
+    """Hold the recipe's `train` blocks against TRL's configs before anything is paid for.
+
+    In a child: it takes torch, of which this process is to stay free.
+    """
+    arguments = ["-m", "rlaif.loop.check_training", str(running.file)]
+    ended = run_child(arguments, running.folder.said("check"))
+    if ended.status:
+        raise _error(running, Label.of(-1, "seed"), replace(ended, status=ended.status))
+
+
+def _keep_inputs(running: Running) -> None:
+    run = running.folder.run
+    recipe = running.recipe.model_dump(mode="json") | {"run": str(running.folder.root)}
+    run.write_text(run.recipe, strict_yaml.dump(recipe))
+    run.write_bytes(run.constitution, Path(running.recipe.constitution).read_bytes())
+
+
+def _share_embeddings(folder: LoopFolder, run: RunFolder) -> None:
+    """All rounds embed the same anchors: once is enough."""
+    shared = folder.root / "embeddings"
+    shared.mkdir(parents=True, exist_ok=True)
+    run.root.mkdir(parents=True, exist_ok=True)
+    link = run.root / "embeddings"
+    if not link.exists():
+        link.symlink_to(Path("..") / ".." / "embeddings")
+
+
+def _before(run: RunFolder) -> Figures | None:
+    """The student before any round."""
+    file = run.root / "before.json"
+    return Figures.from_dict(json.loads(file.read_bytes())) if file.is_file() else None
+
+
+def _still_rolled_back(running: Running, state: State) -> list[Ruled]:
+    """Attempts that stay rolled back: those of rounds that were not restarted since."""
+    done = {label.round for label in running.finished.labels()}
+    return [one for one in state.rolled_back if one.round <= max(done, default=-1) + 1]
+
+
+def _clear_rolled_back(folder: LoopFolder, state: State, number: int) -> None:
+    """Move an attempt that was rolled back out of the way, whole; it is not finished then."""
+    file = figures_file(folder.round(number))
+    if not file.is_file():
+        return
+    attempt = Figures.from_dict(json.loads(file.read_bytes())).attempt
+    if any(one.round == number and one.attempt == attempt for one in state.rolled_back):
+        Finished(folder).forget_from(Label(number, 0))
+        places = (folder.rolled_back(number, n) for n in range(attempt, 10_000))
+        folder.round(number).root.rename(next(place for place in places if not place.exists()))

@@ -1,0 +1,69 @@
+"""The loop's own figures, a step a round, in whatever trackers the recipe names.
+
+Figures → TensorBoard, W&B, Trackio, …: what TRL's `report_to` takes, through accelerate
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rlaif.errors import RecipeError
+from rlaif.loop.figures import Figures
+from rlaif.recipe import Recipe
+
+
+def track(loop: Recipe, root: Path, figures: Figures) -> None:
+    """Send a round's figures to the recipe's trackers.
+
+    Args:
+        loop: the loop's recipe.
+        root: its folder; trackers that write files write them to ``root/tracked``.
+        figures: of the round; its number is the step.
+
+    Raises:
+        RecipeError: no such tracker, or its library is not there.
+    """
+    assert loop.loop is not None
+    names = [name for name in loop.loop.report_to if name != "none"]
+    if not names:
+        return
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    known = {str(key): made for key, made in LOGGER_TYPE_TO_CLASS.items()}
+    for name in names:
+        if name not in known:
+            raise RecipeError(
+                "no such tracker", key="loop.report_to", value=name,
+                mend=f"use {', '.join(sorted(known))}",
+            )  # fmt: skip
+        folder = root / "tracked"
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            made = known[name]
+            given = {"logging_dir": str(folder)} if made.requires_logging_directory else {}
+            tracker = made("rlaif", **given)
+            getattr(tracker, "start", lambda: None)()
+        except ImportError as error:
+            raise RecipeError(
+                "its library is not installed", key="loop.report_to", value=name,
+                mend=f"pip install {name}",
+            ) from error  # fmt: skip
+        tracker.log(scalars(figures), step=figures.round)
+        tracker.finish()
+
+
+def scalars(figures: Figures) -> dict[str, float]:
+    """The figures as one flat mapping of numbers, by slashed names."""
+    found: dict[str, float] = {}
+    _flatten("loop", figures.as_dict(), found)
+    return {k: v for k, v in found.items() if k not in ("loop/round", "loop/attempt")}
+
+
+def _flatten(name: str, value: Any, found: dict[str, float]) -> None:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _flatten(name if key == "value" else f"{name}/{key}", inner, found)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        found[name] = float(value)
