@@ -147,10 +147,9 @@ def _write_picks(run: RunFolder, number: int, shard: _Shard, rng: np.random.Gene
     tied = rng.permutation(len(shard.ids)) < int(_DROPPED_BY_PICK * len(shard.ids))
     apart = rng.random(len(shard.ids)) < _DROPPED_BY_FILTER
     best, worst = scores.argmax(1), scores.argmin(1)
+    lead = scores.max(1) - scores.min(1)
     picked = [
-        _pair(
-            shard, int(i), int(best[i]), int(worst[i]), float(scores[i, best[i]] - scores[i, worst[i]])
-        )
+        _pair(shard, int(i), int(best[i]), int(worst[i]), float(lead[i]))
         for i in np.flatnonzero(~tied)
     ]
     gone = {shard.ids[i] for i in np.flatnonzero(apart)}

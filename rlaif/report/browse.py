@@ -23,7 +23,6 @@ from rlaif.report.shards import read_shards
 from rlaif.report.texts import Packed, pack_array, pack_texts
 
 _BINS = 10
-_SPARE = 4096  # tags and numbers around the packed columns
 
 
 @dataclass(slots=True)
@@ -56,43 +55,42 @@ class Browse:
     """What the page's browser of rows holds.
 
     Attributes:
-        columns: the rows.
+        columns: the rows on the page.
+        whole: all rows of the run.
         packed: their texts.
         blobs: each column as base64, by name.
         every: one row in so many is on the page.
-        all_rows: how many rows the run has.
         read: what they were made of.
     """
 
     columns: Columns
+    whole: Columns
     packed: Packed
     blobs: Mapping[str, str]
     every: int
-    all_rows: int
     read: Read
 
 
-def browse(story: Story, recipe: Plain, principles: Sequence[Principle], limit: int) -> Browse:
-    """The rows of a run in at most so many bytes.
+def fit(read: Read, principles: Sequence[Principle], limit: int) -> Browse:
+    """The rows in about so many bytes: texts are shortened, or rows left out evenly.
 
     Raises:
-        DataError: the page is to be smaller than its smallest.
+        DataError: not even one row fits.
     """
-    read = read_rounds(story.rounds, recipe, principles)
-    all_rows = sum(len(rows) for _, kinds, _ in read.parts for rows in kinds.values())
+    whole = columns = _gather(read, len(principles), 1)
     every = 1
     while True:
-        columns = _gather(read, len(principles), every)
         blobs = _blobs(columns)
         try:
-            packed = pack_texts(columns.texts.all, limit - sum(map(len, blobs.values())) - _SPARE)
+            packed = pack_texts(columns.texts.all, limit - sum(map(len, blobs.values())))
         except DataError:
             if len(columns) < 2:
                 raise
             every *= 2
+            columns = _gather(read, len(principles), every)
         else:
             blobs["length"] = pack_array(packed.lengths)
-            return Browse(columns, packed, blobs, every, all_rows, read)
+            return Browse(columns, whole, packed, blobs, every, read)
 
 
 def read_rounds(rounds: Sequence[Round], recipe: Plain, principles: Sequence[Principle]) -> Read:
@@ -142,7 +140,7 @@ def _histogram(responses: Responses) -> NDArray[np.int64]:
 def _gather(read: Read, principles: int, every: int) -> Columns:
     gathered = Gathered(principles, read.pairwise)
     for place, kinds, responses in read.parts:
-        shown = {k: rows.only(np.arange(len(rows)) % every == 0) for k, rows in kinds.items()}
+        shown = {k: rows.take(np.arange(0, len(rows), every)) for k, rows in kinds.items()}
         gathered.add(place, kinds if every == 1 else shown, responses)
     return gathered.done()
 
@@ -156,7 +154,7 @@ def _blobs(columns: Columns) -> dict[str, str]:
 
 
 def reason_counts(columns: Columns, reasons: Reasons) -> Iterator[tuple[int, str, str, int]]:
-    """Each reason of the rows on the page: its number, its stage, itself, how many rows."""
+    """Each reason of the rows: its number, its stage, itself, how many rows."""
     counts = Counter(columns.reason.tolist())
     for (stage, reason), number in reasons.all.items():
         if counts[number]:
@@ -169,7 +167,7 @@ def page_data(found: Browse, principles: Sequence[Principle], story: Story) -> d
         "principles": [p.id for p in principles],
         "reasons": [
             {"number": n, "stage": stage, "reason": reason, "rows": rows}
-            for n, stage, reason, rows in reason_counts(found.columns, found.read.reasons)
+            for n, stage, reason, rows in reason_counts(found.whole, found.read.reasons)
         ],
         "kinds": list(KINDS),
         "rounds": [r.number for r in story.rounds],

@@ -173,7 +173,8 @@ def _range(known: Sequence[Fig], anchor: float | None) -> tuple[float, float]:
     values = [v for f in known for v in f if v is not None] + ([] if anchor is None else [anchor])
     low, high = min(values), max(values)
     spare = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
-    return low - spare, high + spare
+    # What cannot be below 0 has no axis below it.
+    return (max(0.0, low - spare) if low >= 0 else low - spare), high + spare
 
 
 def _band(dots: Sequence[Dot]) -> str:

@@ -38,7 +38,7 @@ _NAMES = {
 def passed(rounds: Sequence[Round], recipe: Mapping[str, Any]) -> list[Passed]:
     """Every stage of labelling, in order, summed over the rounds."""
     flow = [("prompts", "prompts"), ("samples", "prompts with responses")]
-    if recipe.get("revise"):
+    if recipe.get("revise") is not None:
         flow.append(("revised", "prompts with revisions"))
     for name in ("sft", "pairs"):
         first, *later = places(recipe, name)

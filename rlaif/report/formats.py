@@ -13,7 +13,7 @@ DASH = "–"
 def percent(value: Any) -> str:
     """A share of 1 as a percentage."""
     found = fig(value) if not isinstance(value, Fig) else value
-    return DASH if found is None else f"{100 * found.value:.1f} %"
+    return DASH if found is None else f"{100 * found.value:.1f}\u00a0%"
 
 
 def interval(value: Any) -> str:
@@ -21,7 +21,7 @@ def interval(value: Any) -> str:
     found = fig(value) if not isinstance(value, Fig) else value
     if found is None or found.low is None or found.high is None:
         return ""
-    return f"{100 * found.low:.1f} to {100 * found.high:.1f} %"
+    return f"{100 * found.low:.1f} to {100 * found.high:.1f}\u00a0%"
 
 
 def count(value: Any) -> str:
@@ -43,19 +43,19 @@ def duration(seconds: Any) -> str:
     """Seconds as people say them."""
     if seconds is None:
         return DASH
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes = seconds / 60
-    if minutes < 60:
-        return f"{int(minutes)} min {round(seconds - 60 * int(minutes)):02d} s"
-    return f"{int(minutes // 60)} h {round(minutes % 60):02d} min"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def money(value: Any) -> str:
     """An amount, in the unit of the recipe's prices."""
-    return (
-        DASH if value is None else f"{value:,.2f}" if value >= 1 or value == 0 else f"{value:.4f}"
-    )
+    if value is None:
+        return DASH
+    return f"{value:,.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
 
 
 def size(value: Any) -> str:

@@ -44,9 +44,10 @@ def headline(
     key = "metric" if fig(story.after.get("metric")) else "kept"
     before, after = fig(story.base.get(key)), fig(story.after.get(key))
     won = fig(story.after.get("win_rate"))
-    tiles = [_kept(key, before, after), _won(story, won), _judge(card, story, read), _cost(cost)]
+    kept = _kept(key, before, after)
     if key == "metric" and fig(story.after.get("kept")):
-        tiles.insert(1, _kept("kept", fig(story.base.get("kept")), fig(story.after.get("kept"))))
+        kept.notes.append(_judged(fig(story.base.get("kept")), fig(story.after.get("kept"))))
+    tiles = [kept, _won(story, won), _judge(card, story, read), _cost(cost)]
     return Headline(_sentence(story, before, after, won, flow), _trained(flow, recipe, read), tiles)
 
 
@@ -101,6 +102,12 @@ def _kept(key: str, before: Fig | None, after: Fig | None) -> Tile:
     if before is not None:
         notes.insert(0, f"before: {percent(before)}" + _in_brackets(interval(before)))
     return Tile(label, percent(after), notes, before, after)
+
+
+def _judged(before: Fig | None, after: Fig | None) -> str:
+    """The judge's own count, where a held-out metric comes first."""
+    said = f"by the judge {percent(after)}{_in_brackets(interval(after))}"
+    return said if before is None else f"{said}, before {percent(before)}"
 
 
 def _in_brackets(text: str) -> str:

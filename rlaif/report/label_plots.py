@@ -55,7 +55,7 @@ class LabelPlots(NamedTuple):
 
 def label_plots(found: Browse, card: Plain) -> LabelPlots:
     """The pictures of a run's labels: of the verdicts, and of the pairs that were kept."""
-    columns = found.columns
+    columns = found.whole
     pairs = (columns.kind == 0) & (columns.reason == 0)
     tenths = [f"{i / 10:.1f}" for i in range(11)]
     return LabelPlots(

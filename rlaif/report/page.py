@@ -9,6 +9,7 @@ else: no text of a run can run, and nothing is fetched.
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -19,14 +20,14 @@ from markupsafe import Markup
 
 from rlaif.errors import JournalError
 from rlaif.report import charts
-from rlaif.report.browse import browse, page_data
+from rlaif.report.browse import Browse, Read, fit, page_data, read_rounds
 from rlaif.report.cost import read_cost
 from rlaif.report.counts import passed
 from rlaif.report.figures import Plain, Story, read_story, read_yaml, scorecard
 from rlaif.report.formats import DASH, FILTERS, ratio
 from rlaif.report.headline import headline
 from rlaif.report.label_plots import SIDE, label_plots
-from rlaif.report.principles import principle_lines, read_principles
+from rlaif.report.principles import Principle, principle_lines, read_principles
 from rlaif.report.provenance import read_provenance
 from rlaif.report.shards import read_json
 from rlaif.run_folder import RunFolder
@@ -34,7 +35,7 @@ from rlaif.run_folder import RunFolder
 _HERE = Path(__file__).parent / "page"
 _SCRIPTS = ("unpack.js", "texts.js", "filters.js", "cards.js", "browser.js", "start.js")
 _STYLES = ("page.css", "charts.css", "browser.css")
-_PAGE = 250_000  # bytes of the page besides the rows: generous, so that the limit holds
+_PAGE = 100_000  # bytes of a page besides its rows, about
 
 
 def build_page(root: Path, limit: int) -> str:
@@ -52,40 +53,55 @@ def build_page(root: Path, limit: int) -> str:
     story, recipe = read_story(run), read_yaml(run.recipe)
     constitution = _constitution(run, story)
     principles = read_principles(constitution)
+    read = read_rounds(story.rounds, recipe, principles)
+    values = _told(run, story, recipe, constitution, read)
+    spare = _PAGE
+    while True:
+        found = fit(read, principles, limit - spare)
+        page = render(values | _shown(found, principles, story, values["card"]))
+        over = len(page.encode()) - limit
+        if over <= 0:
+            return page
+        spare += over + 1000  # what else is on this page is now known
+
+
+def _told(
+    run: RunFolder, story: Story, recipe: Plain, constitution: Plain, read: Read
+) -> dict[str, Any]:
+    """What the page says of the run, whatever rows it has room for."""
     newest = story.rounds[-1].run if story.rounds else run
     card = next((c for r in reversed(story.rounds) if (c := scorecard(r.run))), scorecard(run))
-    found = browse(story, recipe, principles, limit - _PAGE - _extra(run))
-    lines = principle_lines(principles, story, found.columns, card)
     flow, cost = passed(story.rounds, recipe), read_cost(run)
-    return render(
-        {
-            "name": run.root.resolve().name,
-            "title": str(constitution.get("name") or run.root.resolve().name),
-            "description": str(constitution.get("description") or ""),
-            "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "story": story,
-            "headline": headline(story, card, cost, flow, recipe, found.read),
-            "principles": lines,
-            "card": card,
-            "calibrated": found.read.calibrated,
-            "flow": flow,
-            "read": found.read,
-            "plots": label_plots(found, card),
-            "progress": charts.progress(story),
-            "collapse": charts.collapse(story),
-            "filter": read_json(newest.root / "filter" / "pairs.json"),
-            "cost": cost,
-            "provenance": read_provenance(run, recipe, story, found.read.judge),
-            "browse": found,
-            "data": page_data(found, principles, story),
-        }
-    )
+    name = run.root.resolve().name
+    return {
+        "name": name,
+        "title": str(constitution.get("name") or name),
+        "description": str(constitution.get("description") or ""),
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "story": story,
+        "headline": headline(story, card, cost, flow, recipe, read),
+        "card": card,
+        "calibrated": read.calibrated,
+        "flow": flow,
+        "read": read,
+        "progress": charts.progress(story),
+        "collapse": charts.collapse(story),
+        "filter": read_json(newest.root / "filter" / "pairs.json"),
+        "cost": cost,
+        "provenance": read_provenance(run, recipe, story, read.judge),
+    }
 
 
-def _extra(run: RunFolder) -> int:
-    """Bytes of the files that the page shows whole."""
-    files = [run.recipe, run.constitution]
-    return sum(2 * file.stat().st_size for file in files if file.exists())
+def _shown(
+    found: Browse, principles: Sequence[Principle], story: Story, card: Plain
+) -> dict[str, Any]:
+    """What follows from the rows, and the rows themselves."""
+    return {
+        "principles": principle_lines(principles, story, found.whole, card),
+        "plots": label_plots(found, card),
+        "browse": found,
+        "data": page_data(found, principles, story),
+    }
 
 
 def _constitution(run: RunFolder, story: Story) -> Plain:

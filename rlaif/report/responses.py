@@ -74,7 +74,9 @@ def read_responses(
         principles: a principle's fingerprint → its row in `probabilities`.
         judge: the fingerprint of the judge whose verdicts count; None takes any.
     """
-    stage = "revised" if recipe.get("revise") and manifests(run, "revised") else "samples"
+    stage = (
+        "revised" if recipe.get("revise") is not None and manifests(run, "revised") else "samples"
+    )
     tables = [s.table for s in read_shards(run, stage, ["record_id", "prompt", "responses"])]
     asked = [s.table for s in read_shards(run, "prompts", ["record_id", "prompt"])]
     ids, prompts, counts, texts = _flat(tables)

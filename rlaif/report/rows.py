@@ -68,12 +68,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def only(self, rows: NDArray[np.bool_]) -> Rows:
-        """Some of the rows, in order."""
-        places = np.flatnonzero(rows)
+    def take(self, places: NDArray[np.intp]) -> Rows:
+        """The rows at these places, in this order."""
         return Rows(
-            self.record[rows], self.left[rows], self.right[rows], self.margin[rows],
-            self.confidence[rows], self.reason[rows],
+            self.record[places], self.left[places], self.right[places], self.margin[places],
+            self.confidence[places], self.reason[places],
             [self.ids[i] for i in places], [self.details[i] for i in places],
         )  # fmt: skip
 
@@ -139,7 +138,7 @@ def _picked(reader: _Reader, name: str) -> list[Rows]:
     found = []
     for shard in _shards(reader, first):
         drops = read_drops(reader.run, first, shard.number, shard.manifest)
-        found += [_named(reader, drops, both=name == "pairs")] if drops else []
+        parts = [_named(reader, drops, both=name == "pairs")] if drops else []
         rows = _rows(reader, shard.table)
         for stage, shards in zip(later, onward, strict=True):
             after = shards.get(shard.number)
@@ -148,14 +147,21 @@ def _picked(reader: _Reader, name: str) -> list[Rows]:
                 rows = rows.because([waiting] * len(rows), [""] * len(rows))
                 break
             gone, rows = _parted(reader, stage, rows, after)
-            found.append(gone)
-        found.append(rows)
+            parts.append(gone)
+        found.append(_in_order([*parts, rows]))
     return [rows for rows in found if len(rows)]
+
+
+def _in_order(parts: Sequence[Rows]) -> Rows:
+    """What a shard's rows became, put together again: records in order, rows as they were."""
+    rows = joined(parts)
+    return rows.take(np.argsort(rows.record, kind="stable"))
 
 
 def places(recipe: Mapping[str, Any], name: str) -> list[str]:
     """The stages that a pick goes through, in order."""
-    critic, filters = bool(recipe.get("critic")), bool(recipe.get("filter"))
+    # An empty section is there: all of it is by default.
+    critic, filters = (recipe.get(part) is not None for part in ("critic", "filter"))
     before = [f"picked/{name}"] if critic or filters else []
     between = [f"reviewed/{name}"] if critic and filters else []
     return [*before, *between, name]
@@ -163,7 +169,7 @@ def places(recipe: Mapping[str, Any], name: str) -> list[str]:
 
 def stage_label(stage: str, recipe: Mapping[str, Any]) -> str:
     """Which part of the recipe writes a stage that follows the picks."""
-    last = "filter" if recipe.get("filter") else "critic"
+    last = "filter" if recipe.get("filter") is not None else "critic"
     return "critic" if stage.startswith("reviewed/") else last
 
 
@@ -204,7 +210,7 @@ def _rows(reader: _Reader, table: pa.Table) -> Rows:
 def _parted(reader: _Reader, stage: str, rows: Rows, after: Shard) -> tuple[Rows, Rows]:
     """The rows that a stage dropped, with its reasons; and those it kept, as it left them."""
     kept = _rows(reader, after.table)
-    gone = rows.only(~np.isin(_keys(reader, rows), _keys(reader, kept)))
+    gone = rows.take(np.flatnonzero(~np.isin(_keys(reader, rows), _keys(reader, kept))))
     drops = read_drops(reader.run, stage, after.number, after.manifest)
     if len(drops) != len(gone):  # rows that are equal, or a shard of before: by their records then
         drops = _by_record(gone.ids, drops, stage_label(stage, reader.recipe))

@@ -1,0 +1,181 @@
+"""The numbers of the page are those of the run's files, and what is not there is None."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlaif.report.browse import Read
+from rlaif.report.charts import collapse, progress
+from rlaif.report.cost import read_cost
+from rlaif.report.counts import passed
+from rlaif.report.figures import Fig, fig, read_story, read_yaml
+from rlaif.report.formats import count, duration, interval, money, number, percent, size
+from rlaif.report.headline import headline
+from rlaif.report.label_plots import SIDE, reliability
+from rlaif.run_folder import RunFolder
+from tests.report.made_run import DRIFTED, make_loop, make_run, plain_texts
+
+
+def write(run: RunFolder, name: str, value: object) -> None:
+    run.write_text(run.root / name, json.dumps(value))
+
+
+def test_a_loop_ends_with_its_best_round(tmp_path: Path) -> None:
+    run = make_loop(tmp_path, rounds=3)
+    loop = json.loads((tmp_path / "loop.json").read_text())
+    write(run, "loop.json", loop | {"best": 1})
+    story = read_story(run)
+    assert story.looped and story.status == "stopped"
+    assert fig(story.after["metric"]) == pytest.approx((0.7, 0.68, 0.72))
+    assert fig(story.base["metric"]) == pytest.approx((0.5, 0.48, 0.52))
+    assert story.rolled_back[0]["rule"] == "drift" and story.stopped
+    assert [r.number for r in story.rounds] == [0, 1, 2]
+
+
+def test_the_round_that_is_being_worked_on_is_there_without_figures(tmp_path: Path) -> None:
+    run = make_loop(tmp_path, rounds=2)
+    make_run(tmp_path / "rounds" / "02", plain_texts(3))
+    (tmp_path / "rounds" / "01.rolled-back-0").mkdir()
+    story = read_story(run)
+    assert [(r.number, bool(r.figures)) for r in story.rounds] == [(0, True), (1, True), (2, False)]
+
+
+def test_a_plain_run_is_its_own_only_round(tmp_path: Path) -> None:
+    run = make_run(tmp_path, plain_texts(3))
+    assert read_story(run).status == "running"  # it is to be evaluated still
+    won = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "length_controlled": 0.75,
+           "mean_tokens_base": 30.0, "mean_tokens_trained": 20.0}  # fmt: skip
+    write(run, "evaluate/dpo.json", won)
+    gold = {"base": 0.4, "sft": 0.5, "dpo": 0.9, "by_principle": {"kind": {"base": 0.1, "dpo": 1}}}
+    write(run, "summary.json", {"gold": gold})
+    story = read_story(run)
+    assert story.status == "finished" and not story.looped
+    assert fig(story.after["win_rate"]) == (0.8, 0.7, 0.9)
+    assert (story.base["mean_tokens"], story.after["mean_tokens"]) == (30.0, 20.0)
+    assert fig(story.base["metric"]) == Fig(0.4) and fig(story.after["metric"]) == Fig(0.9)
+    assert story.after["metric_by_principle"] == {"kind": 1}
+
+
+def test_a_figure_that_is_no_number_is_none() -> None:
+    assert fig(None) is fig(float("nan")) is fig({"value": None}) is fig("1") is fig(True) is None
+    assert fig({"value": 1, "low": 0.5, "high": None}) == Fig(1.0, 0.5, None)
+
+
+def test_a_killed_stages_cost_adds_up_beside_its_estimate(tmp_path: Path) -> None:
+    cost = read_cost(make_loop(tmp_path, rounds=2))
+    by_key = {(line.round, line.stage): line for line in cost.lines}
+    assert list(by_key) == [(r, s) for r in (0, 1) for s in ("sample", "judge", "dpo")]
+    assert by_key[1, "judge"].real["seconds"] == 20
+    assert by_key[1, "judge"].estimate["seconds"] == 32
+    assert by_key[1, "dpo"].estimate == {}
+    assert cost.real["seconds"] == 80 and cost.real["money"] == 4.0
+    assert cost.label["tokens_each"] == 12.5
+
+
+def test_a_plain_runs_cost_is_its_seconds_or_else_its_logs(tmp_path: Path) -> None:
+    run = make_run(tmp_path, plain_texts(2))
+    assert read_cost(run).lines == []
+    run.log("shard", stage="samples", shard=0, seconds=1.5)
+    run.log("shard", stage="samples", shard=1, seconds=2.0)
+    run.log("shard", stage="picked/pairs", shard=0, seconds=0.25)
+    assert [(x.stage, x.real["seconds"]) for x in read_cost(run).lines] == [
+        ("sample", 3.5), ("pick", 0.25),
+    ]  # fmt: skip
+    write(run, "seconds/dpo.json", 9.0)
+    write(run, "seconds/label.json", 5.0)
+    assert [(x.stage, x.real["seconds"]) for x in read_cost(run).lines] == [
+        ("label", 5.0), ("dpo", 9.0),
+    ]  # fmt: skip
+
+
+def test_kept_and_dropped_are_counted_over_the_rounds(tmp_path: Path) -> None:
+    run = make_loop(tmp_path, rounds=2)
+    flow = {p.stage: p for p in passed(read_story(run).rounds, read_yaml(run.recipe))}
+    assert flow["prompts"].kept == 32 and flow["prompts"].dropped == {"empty prompt": 2}
+    pairs, after = flow["preference pairs"], flow["preference pairs, after the filter"]
+    assert after.kept + after.dropped[DRIFTED] == pairs.kept and after.gone > 0
+    assert all(p.there for p in flow.values())
+    bare = passed(read_story(RunFolder(tmp_path / "none")).rounds, {})
+    assert not any(p.there for p in bare)
+
+
+def tiles(run: RunFolder) -> dict[str, str]:
+    story, recipe = read_story(run), read_yaml(run.recipe)
+    flow = passed(story.rounds, recipe)
+    head = headline(story, {}, read_cost(run), flow, recipe, Read())
+    return {"": head.sentence} | {t.label: " | ".join([t.value, *t.notes]) for t in head.tiles}
+
+
+def test_the_headline_says_before_and_after_with_intervals(tmp_path: Path) -> None:
+    said = {k: v.replace("\u00a0", " ") for k, v in tiles(make_loop(tmp_path)).items()}
+    assert said[""] == "The student keeps 80.0 % of its principles, up from 50.0 %."
+    assert "before: 50.0 % (48.0 to 52.0 %)" in said["Principles kept"]
+    assert "95 % interval 78.0 to 82.0 %" in said["Principles kept"]
+    assert "by the judge 75.0 % (73.0 to 77.0 %), before 45.0 %" in said["Principles kept"]
+    assert "60.0 %" in said["Win rate"] and "at equal length 58.0 %" in said["Win rate"]
+    assert "2 min 00 s" in said["Cost"] and "estimated: 2 min 24 s" in said["Cost"]
+
+
+def test_a_headline_of_a_run_without_figures_claims_none(tmp_path: Path) -> None:
+    said = tiles(make_run(tmp_path, plain_texts(8)))
+    assert "not evaluated yet" in said[""]
+    assert said["Principles kept"] == said["Win rate"] == "– | not measured yet"
+    assert tiles(RunFolder(tmp_path / "none"))[""] == "This run has only begun."
+
+
+def test_a_measure_without_a_figure_says_why_and_others_keep_their_place(tmp_path: Path) -> None:
+    charts = {chart.title: chart for chart in collapse(read_story(make_loop(tmp_path)))}
+    assert charts["Vendi score"].missing == "fewer than 50 texts"
+    drift = charts["Drift from the anchors"]
+    assert drift.anchor_value == 0.0 and drift.anchor is not None
+    assert all(dot.y < drift.anchor for dot in drift.dots)  # more drift is higher up
+    low, high = drift.dots[0], drift.dots[-1]
+    assert low.y > high.y and low.low > low.y > low.high  # the interval is around its figure
+    assert charts["Token entropy"].anchor is None
+    assert [label for _, label in charts["Token entropy"].labels] == ["0", "1", "2"]
+
+
+def test_the_anchors_own_value_is_drawn_where_it_is_known(tmp_path: Path) -> None:
+    run = make_loop(tmp_path)
+    anchors = {"name": "anchors", "token_entropy": {"value": 0.7}}
+    write(run, "collapse/collapse.json", {"": [anchors, {"name": "0"}]})
+    (entropy, *_) = collapse(read_story(run))
+    assert entropy.anchor_value == 0.7
+    assert entropy.dots[0].y > entropy.anchor > entropy.dots[2].y  # 0.6, 0.7, 0.8
+
+
+def test_progress_begins_with_the_student_before_any_round(tmp_path: Path) -> None:
+    metric, *_ = progress(read_story(make_loop(tmp_path)))
+    assert metric.title == "Held-out metric"
+    assert [label for _, label in metric.labels] == ["start", "0", "1", "2"]
+    assert len(metric.dots) == 4 and metric.last == pytest.approx((0.8, 0.78, 0.82))
+
+
+def test_a_reliability_diagram_has_its_bins_where_they_are() -> None:
+    card = {"raw": {"bins": [[0.55, 0.75, 10], [1.0, 0.5, 10]]}, "calibrated": None}
+    found = reliability(card)
+    assert found and found.fitted == []
+    first, last = found.raw
+    assert (first.x, first.y) == pytest.approx((SIDE * 0.1, SIDE * 0.5))
+    assert (last.x, last.y) == pytest.approx((SIDE, SIDE))
+    assert [label for _, label in found.ticks] == ["0.5", "0.6", "0.7", "0.8", "0.9", "1.0"]
+    good = reliability({"raw": {"bins": [[0.97, 0.99, 10]]}})
+    assert good and good.ticks[0][1] == "0.80" and len(good.ticks) == 5
+    assert reliability({}) is None
+
+
+def test_numbers_read_as_people_write_them() -> None:
+    assert percent(0.966).replace("\u00a0", " ") == "96.6 %" and percent(None) == "–"
+    assert interval(Fig(0.5, 0.4, 0.6)).replace("\u00a0", " ") == "40.0 to 60.0 %"
+    assert interval(Fig(0.5)) == "" and count(1234567) == "1,234,567" and count(None) == "–"
+    assert [number(x) for x in (0.1234, 1.234, 12.34, 1234.5)] == ["0.123", "1.23", "12.3", "1,234"]
+    assert number(float("nan")) == "–"
+    assert [duration(x) for x in (3.21, 59.2, 59.7, 119.7)] == [
+        "3.2 s", "59 s", "1 min 00 s", "2 min 00 s",
+    ]  # fmt: skip
+    assert duration(3599.8) == "1 h 00 min" and duration(None) == "–"
+    assert [money(x) for x in (0, 0.002, 1.5, 1234)] == ["0.00", "0.002", "1.50", "1,234.00"]
+    assert [size(x) for x in (999, 1500, 2_000_000)] == ["999 B", "1.5 kB", "2.0 MB"]
