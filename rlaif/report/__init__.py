@@ -19,11 +19,11 @@ def write_report(run: Path, out: Path | None = None, limit_bytes: int = 28_000_0
         run: the run folder, of a loop or of a plain run.
         out: the page's file; RUN/report.html by default.
         limit_bytes: the largest the file may be. The longest texts are shortened to fit, and the
-            page says so.
+            page says so; if that is not enough, rows are left out evenly, and it says that too.
 
     Raises:
         JournalError: there is no such run, or the page cannot be written.
-        DataError: not even shortened texts fit.
+        DataError: not one row fits.
     """
     from rlaif.report.page import build_page  # numpy, pyarrow and jinja2 are for this command alone
     from rlaif.report.save import save_page

@@ -70,6 +70,11 @@ class Browse:
     every: int
     read: Read
 
+    @property
+    def size(self) -> int:
+        """Bytes of the packed rows."""
+        return self.packed.size + sum(map(len, self.blobs.values()))
+
 
 def fit(read: Read, principles: Sequence[Principle], limit: int) -> Browse:
     """The rows in about so many bytes: texts are shortened, or rows left out evenly.
@@ -84,8 +89,9 @@ def fit(read: Read, principles: Sequence[Principle], limit: int) -> Browse:
         try:
             packed = pack_texts(columns.texts.all, limit - sum(map(len, blobs.values())))
         except DataError:
-            if len(columns) < 2:
-                raise
+            if every > len(whole):
+                mend = "allow a larger page"
+                raise DataError("leaves no room for rows", key="limit_bytes", mend=mend) from None
             every *= 2
             columns = _gather(read, len(principles), every)
         else:

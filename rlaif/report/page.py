@@ -35,7 +35,7 @@ from rlaif.run_folder import RunFolder
 _HERE = Path(__file__).parent / "page"
 _SCRIPTS = ("unpack.js", "texts.js", "filters.js", "cards.js", "browser.js", "start.js")
 _STYLES = ("page.css", "charts.css", "browser.css")
-_PAGE = 100_000  # bytes of a page besides its rows, about
+_TAGS = 2000  # bytes that the tags and notes of another packing may take more
 
 
 def build_page(root: Path, limit: int) -> str:
@@ -43,7 +43,7 @@ def build_page(root: Path, limit: int) -> str:
 
     Raises:
         JournalError: there is no run in this folder.
-        DataError: the rows do not fit into `limit` bytes.
+        DataError: not one row fits into `limit` bytes.
     """
     run = RunFolder(root)
     if not (run.recipe.exists() or (root / "manifests").is_dir() or (root / "loop.json").exists()):
@@ -55,14 +55,13 @@ def build_page(root: Path, limit: int) -> str:
     principles = read_principles(constitution)
     read = read_rounds(story.rounds, recipe, principles)
     values = _told(run, story, recipe, constitution, read)
-    spare = _PAGE
-    while True:
-        found = fit(read, principles, limit - spare)
+    room, page = limit, ""
+    while not page or len(page.encode()) > limit:
+        found = fit(read, principles, room)
         page = render(values | _shown(found, principles, story, values["card"]))
-        over = len(page.encode()) - limit
-        if over <= 0:
-            return page
-        spare += over + 1000  # what else is on this page is now known
+        # What else is on the page is now known, but for the tags around what will be packed anew.
+        room = min(room, limit - (len(page.encode()) - found.size)) - _TAGS
+    return page
 
 
 def _told(

@@ -32,6 +32,8 @@ CONSTITUTION = Constitution(
 JUDGE = "judge-1"
 DRIFTED = "drift"
 NEAREST = "cosine 0.210, overlap 0.02; nearest anchor: What is the tallest tree?"
+HALF = "half of a pair: \ud83d"
+"""Such a text gets into no Parquet file, but it does into what is kept aside."""
 
 
 def records(texts: Sequence[tuple[str, Sequence[str]]], mode: str = "pointwise") -> list[Record]:
@@ -121,7 +123,7 @@ def _write_picked(
     _write(run, f"picked/{name}", schema, number, pa.Table.from_pylist(rows, schema=schema), drops)
     left = [row for i, row in enumerate(rows) if not dropped(i)]
     gone = [
-        Drop(row["record_id"], "filter", DRIFTED, f"{NEAREST} #{number}.{i}")
+        Drop(row["record_id"], "filter", DRIFTED, f"{NEAREST} {HALF} #{number}.{i}")
         for i, row in enumerate(rows) if dropped(i)
     ]  # fmt: skip
     _write(run, name, schema, number, pa.Table.from_pylist(left, schema=schema), gone)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.errors import JournalError
+from rlaif.errors import DataError, JournalError
 from rlaif.report import write_report
 from rlaif.run_folder import RunFolder
 from tests.report.made_run import make_loop, make_run, plain_texts
@@ -159,3 +159,9 @@ def test_rows_that_do_not_fit_are_thinned_out_aloud(tmp_path: Path) -> None:
     (told,) = re.findall(r"The run has ([\d,]+) rows.*?one in (\d+) is shown, ([\d,]+) in", page)
     rows, every, shown = (int(x.replace(",", "")) for x in told)
     assert rows > shown > 0 and abs(rows / every - shown) < 3
+
+
+def test_a_limit_without_room_for_a_row_is_refused_in_one_line(tmp_path: Path) -> None:
+    run = make_run(tmp_path, plain_texts(3))
+    with pytest.raises(DataError, match=r"limit_bytes: leaves no room for rows; allow a larger"):
+        write_report(run.root, limit_bytes=20_000)

@@ -19,6 +19,7 @@ function wire() {
   }
   at("words").addEventListener("input", () => {
     clearTimeout(view.timer);
+    document.documentElement.dataset.turn = "typing";
     view.timer = setTimeout(() => { wanted.words = at("words").value; apply(); }, 120);
   });
   wanted.words = at("words").value;
@@ -39,7 +40,9 @@ function told() { at("by-relation").disabled = wanted.principle < 0; }
 
 // Filters, and searches where there are words. First hits are shown before the search has ended.
 async function apply() {
+  const root = document.documentElement.dataset;
   const mine = ++view.turn, current = () => mine === view.turn;
+  root.turn = String(mine); // and settled follows, when its rows are shown
   let hits = null, early = false;
   if (wanted.words) {
     hits = await search(wanted.words, current, (chunks, soFar) => {
@@ -55,7 +58,7 @@ async function apply() {
   }
   at("progress").textContent = "";
   await show(filterRows(hits), 0, current);
-  if (current()) document.documentElement.dataset.settled = String(mine);
+  if (current()) root.settled = String(mine);
 }
 
 async function show(rows, screen, current = () => true) {

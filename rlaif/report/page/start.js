@@ -39,7 +39,10 @@ function showReasons() {
 
 async function start() {
   theme();
-  if (!data.rows) return;
+  if (!data.rows) {
+    document.documentElement.dataset.ready = "yes";
+    return;
+  }
   columns = await readColumns();
   openTexts(columns.length);
   wire();
