@@ -78,9 +78,9 @@ def _bad_row(file: Path, row: int, column: str, value: object) -> DataError:
 
 def load(files: Sequence[Path], columns: Sequence[str], cache: Path) -> Dataset:
     """The rows of all files, with these columns. `cache` takes the files that `datasets` writes."""
-    rows = load_dataset(
-        "parquet", data_files=[str(f) for f in files], split="train", cache_dir=str(cache)
-    )
+    # `datasets` reads no file without rows, as a shard is of which nothing was picked.
+    filled = [str(f) for f in files if pq.read_metadata(f).num_rows]
+    rows = load_dataset("parquet", data_files=filled, split="train", cache_dir=str(cache))
     return rows.select_columns(list(columns))
 
 

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 from hypothesis import given, settings
@@ -57,11 +58,17 @@ def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_files_without_rows_name_the_command_to_run(tmp_path: Path) -> None:
     write_rows(tmp_path, pairs(1), shards=1)
-    import pyarrow.parquet as pq
-
     pq.write_table(pq.read_table(files(tmp_path)[0]).slice(0, 0), files(tmp_path)[0])
     with pytest.raises(DataError, match=r"rlaif label recipe\.yaml"):
         check(files(tmp_path), COLUMNS, RECIPE)
+
+
+def test_a_shard_of_which_nothing_was_picked_is_no_hindrance(tmp_path: Path) -> None:
+    """`datasets` by itself fails at a file without rows."""
+    write_rows(tmp_path / "data", pairs(6), shards=3)
+    for file in files(tmp_path / "data")[::2]:
+        pq.write_table(pq.read_table(file).slice(0, 0), file)
+    assert len(load(files(tmp_path / "data"), COLUMNS, tmp_path / "cache")) == 2
 
 
 def test_only_the_columns_asked_for_leave(tmp_path: Path) -> None:
