@@ -113,9 +113,8 @@ def _table(path: Path, sha256: str, columns: Sequence[str] | None) -> pa.Table |
     data = _bytes(path, sha256)
     if data is None:
         return None
-    file = pq.ParquetFile(pa.BufferReader(data))
-    wanted = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
-    return file.read(columns=wanted, use_threads=False)
+    wanted = None if columns is None else list(columns)
+    return pq.ParquetFile(pa.BufferReader(data)).read(columns=wanted, use_threads=False)
 
 
 def _bytes(path: Path, sha256: str | None) -> bytes | None:

@@ -336,3 +336,11 @@ def test_without_a_script_the_figures_are_there(browser: Browser, run: RunFolder
     assert page.locator("noscript").count() == 1
     assert page.locator("#labels svg rect.after").first.is_visible()
     context.close()
+
+
+def test_without_a_browser_these_tests_are_skipped_and_say_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(pytest.skip.Exception, match=r"NO CHROMIUM.*scripts/install-browser"):
+        chromium().__enter__()
