@@ -84,16 +84,18 @@ def test_records_come_in_their_order_whether_kept_or_not(tmp_path: Path) -> None
 
 
 def test_a_record_without_a_pair_is_shown_with_its_best_and_its_worst(tmp_path: Path) -> None:
-    run = make_run(tmp_path, plain_texts(1), pair_margin=99.0)
+    run = make_run(tmp_path, plain_texts(12), pair_margin=99.0)
     found, responses, reasons = read(run)
-    (row,) = range(len(found["pairs"]))
-    texts = plain_texts(1)[0][1]
-    scores = {t: sum(p.weight * log_odds(p.id, t) for p in CONSTITUTION.principles) for t in texts}
-    _, best, worst = shown(found["pairs"], responses, row)
-    assert best == max(scores, key=scores.__getitem__)
-    assert worst == min(scores, key=scores.__getitem__)
-    assert np.isnan(found["pairs"].margin[row])
+    rows = found["pairs"]
+    assert len(rows) == 12 and np.isnan(rows.margin).all()
     assert ("pairs", "margin under 99.0") in reasons.all
+
+    def score(text: str) -> float:
+        return sum(p.weight * log_odds(p.id, text) for p in CONSTITUTION.principles)
+
+    for place, (prompt, texts) in enumerate(plain_texts(12)):
+        wanted = (prompt, max(texts, key=score), min(texts, key=score))
+        assert shown(rows, responses, place) == wanted
 
 
 def test_what_the_next_stage_has_not_seen_yet_is_neither_kept_nor_dropped(tmp_path: Path) -> None:
