@@ -24,7 +24,10 @@ from rlaif import lifeline
 
 _GRACE_SECONDS = 10.0
 """How long a child may take to end once it was told to."""
-_TOLD_LINES = 12
+_TOLD_LINES = 40
+"""As many as the launcher's own account of a failure takes, and what the trainer said before."""
+_FAILED = 2
+"""A stage's exit status where it ends by an error, its launcher's among them."""
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -58,9 +61,12 @@ class Ended:
     def killed(self) -> bool:
         """Whether a signal ended it that nobody here sent, as the kernel does for want of memory.
 
-        A launcher tells of its children's as 128 + the signal, or as its own failure.
+        It takes the largest process, which is the trainer: the launcher above it then fails by
+        itself, and says why.
         """
-        return self.status in (-signal.SIGKILL, 128 + signal.SIGKILL)
+        if self.status in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            return True
+        return self.status == _FAILED and "SIGKILL" in self.said
 
 
 def run_child(
@@ -133,7 +139,9 @@ def signals() -> Iterator[None]:
     before: dict[int, Any] = {}
     with suppress(ValueError):  # not the main thread
         for one in _PASSED_ON:
-            before[one] = signal.signal(one, interrupt)
+            # `nohup`, and a shell that starts it in the background, have it ignore some.
+            if signal.getsignal(one) is not signal.SIG_IGN:
+                before[one] = signal.signal(one, interrupt)
     try:
         yield
     finally:

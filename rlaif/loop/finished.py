@@ -60,7 +60,7 @@ class Label:
             RecipeError: no such stage.
         """
         number, _, stage = text.replace("-", "/", 1).rpartition("/")
-        if stage not in STAGES or not (number or "0").isdigit():
+        if stage not in STAGES or not (number or "0").isdecimal():
             raise RecipeError(
                 "no such stage", key="--restart-from", value=text,
                 mend=f"give ROUND/STAGE, where a stage is one of {', '.join(STAGES)}",

@@ -1,6 +1,9 @@
-"""What a killed run has left in shared memory, and how the next start knows it.
+"""What a killed run has left: processes that are ending, and shared memory.
 
-    begin → RUN/began.json (when this start was) → … kill -9 … → remove_leftovers
+    begin → RUN/began.json (when this start was) → … kill -9 … → end_descendants, remove_leftovers
+
+The processes of a loop know it by a variable in their environment. Those of a run whose own
+process was killed end by themselves within seconds; until then they still write.
 
 Libraries put what their processes share into /dev/shm under names of their own; with the processes
 dead, nobody removes it. Removed is only what this user owns, what has the form of such a name, what
@@ -14,11 +17,17 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from rlaif.loop.places import LoopFolder
 
 SHARED = Path("/dev/shm")
+VARIABLE = "RLAIF_LOOP"
+"""Set in the environment of all that a loop starts: the loop's folder."""
+_GRACE_SECONDS = 10.0
+"""How long processes of a killed run may take to end by themselves."""
 
 _NAMES = re.compile(r"torch_\d+_|psm_|sem\.|nccl-|gloo|vllm|cuda\.shm\.|__KMP_REGISTERED_LIB_")
 """As torch, multiprocessing, NCCL, gloo, vLLM, CUDA and OpenMP name what they share."""
@@ -29,6 +38,40 @@ def begin(folder: LoopFolder) -> None:
     file = folder.root / "began.json"
     if not file.is_file():
         folder.run.write_text(file, json.dumps({"time": time.time()}) + "\n")
+
+
+def end_descendants(folder: LoopFolder, grace: float = _GRACE_SECONDS) -> int:
+    """Wait until no process of an earlier start is left; end what is there after the grace.
+
+    Args:
+        folder: the loop's; the caller holds its lock, so that no other start is at work.
+        grace: in seconds.
+
+    Returns:
+        How many had to be ended.
+    """
+    import psutil
+
+    end = time.monotonic() + grace
+    while left := list(_descendants(folder)):
+        if time.monotonic() > end:
+            for process in left:
+                with suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(left, timeout=grace)
+            return len(left)
+        time.sleep(0.1)
+    return 0
+
+
+def _descendants(folder: LoopFolder) -> Iterator[Any]:
+    import psutil
+
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            ours = process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE
+            if ours and process.environ().get(VARIABLE) == str(folder.root):
+                yield process
 
 
 def remove_leftovers(folder: LoopFolder, say: Callable[[str], None], shared: Path = SHARED) -> int:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ from rlaif.loop.depends import Digests, Inputs, depends
 from rlaif.loop.figures import Figures
 from rlaif.loop.finished import Finished, Label, damaged
 from rlaif.loop.governor import check
-from rlaif.loop.leftovers import begin, remove_leftovers
+from rlaif.loop.leftovers import VARIABLE, begin, end_descendants, remove_leftovers
 from rlaif.loop.places import LoopFolder, figures_file
 from rlaif.loop.state import Ruled, State, put_best
 from rlaif.recipe import Loop, Model, Recipe
@@ -102,19 +102,45 @@ def run_loop(recipe_file: Path, *, restart_from: str | None = None, say: Say = p
         recipe = recipe.model_copy(update={"loop": Loop(rounds=1)})
     folder = LoopFolder(Path(recipe.run).absolute())
     running = Running(recipe_file, recipe, folder, Finished(folder), Digests(), say)
+    _refuse_empty_rounds(running)
+    first = None if restart_from is None else Label.read(restart_from)
     with folder.run.lock(), signals():
         begin(folder)
+        end_descendants(folder)
         remove_leftovers(folder, say)
-        if restart_from is not None:
-            running.finished.forget_from(Label.read(restart_from))
         _check_training(running)
+        _begin(running, first)
         return _rounds(running)
+
+
+def _refuse_empty_rounds(running: Running) -> None:
+    """A round that trains nothing ends with the student that it began with."""
+    for number in range(running.loop.rounds):
+        stages = round_recipe.training_stages(running.recipe, number)
+        if not {"sft", "dpo"} & set(stages):
+            blocks = "only `sft`, and that once" if running.recipe.train.sft is not None else "none"
+            raise RecipeError(
+                f"round {number} would train no student: the recipe has {blocks}",
+                file=running.file, key="train", mend="add `train.dpo`, or `loop.sft: every`",
+            )  # fmt: skip
+
+
+def _begin(running: Running, first: Label | None) -> None:
+    """Tell that the loop runs, and forget what is to be done again."""
+    state = State.read(running.folder)
+    if first is not None:
+        state.forget_after(first.round)
+    if first is not None or state.status != "running":
+        state.status = "running"
+        state.write(running.folder)
+    if first is not None:
+        running.finished.forget_from(first)
 
 
 def _rounds(running: Running) -> State:
     folder, loop = running.folder, running.loop
-    state = State.read(folder)
-    state = State(rolled_back=_still_rolled_back(running, state))
+    before = State.read(folder)
+    state = State(rolled_back=_still_rolled_back(running, before))
     _keep_inputs(running)
     student = _seeded(running)
     teacher = Made(running.recipe.teacher, running.digests.model(running.recipe.teacher))
@@ -146,7 +172,8 @@ def _rounds(running: Running) -> State:
         if loop.data == "accumulate":
             earlier.append((folder.round(number), made.key))
         student = made
-        _settle(running, state)
+        if before.rounds[: number + 1] != state.rounds:  # else it was told before
+            _settle(running, state)
     state.status = "finished"
     _settle(running, state)
     return state
@@ -161,8 +188,8 @@ def _stop(running: Running, state: State, ruled: Ruled) -> State:
 
 def _settle(running: Running, state: State) -> None:
     """Write the state; RUN/best/ is the best round's model."""
-    if (found := state.best) is not None:
-        put_best(running.folder, _final(running, found.round))
+    found = state.best
+    put_best(running.folder, None if found is None else _final(running, found.round))
     state.write(running.folder)
 
 
@@ -295,9 +322,10 @@ def _run(running: Running, label: Label, run: RunFolder, attempt: int, who: str)
         "-m", "rlaif.loop.stage", label.stage, str(running.folder.root),
         "--round", str(label.round), "--attempt", str(attempt), "--judge", who,
     ]  # fmt: skip
-    _wait_for(run)
     for again in range(_TRIES_AFTER_KILL + 1):
-        ended = run_child(arguments, running.folder.said(str(label)))
+        end_descendants(running.folder)
+        _wait_for(run)
+        ended = _run_child(running, arguments, str(label))
         running.folder.run.log(
             "ended", stage=str(label), status=ended.status, seconds=round(ended.seconds, 3)
         )
@@ -307,10 +335,24 @@ def _run(running: Running, label: Label, run: RunFolder, attempt: int, who: str)
     return ended
 
 
+def _run_child(running: Running, arguments: list[str], said: str) -> Ended:
+    environ = {VARIABLE: str(running.folder.root)}
+    return run_child(arguments, running.folder.said(said), environ)
+
+
+def _told(said: str) -> str:
+    """Why a process ended: the trainer's own word, that of the stage above it, or the last line."""
+    lines = said.splitlines()
+    for name in ("rlaif.train: ", "rlaif: "):
+        found = [line for line in lines if line.startswith(name)]
+        if found:
+            return found[-1].removeprefix(name)
+    return lines[-1] if lines else "it said nothing"
+
+
 def _error(running: Running, label: Label, ended: Ended) -> Exception:
     """What a stage's end means."""
-    said = [line for line in ended.said.splitlines() if "rlaif" in line and ": " in line]
-    what = said[-1].split("rlaif: ", 1)[-1] if said else ended.said.rpartition("\n")[2]
+    what = _told(ended.said)
     if ended.status == stage.REFUSED:
         return GateError(what)
     if ended.status == stage.PAUSED:
@@ -344,9 +386,14 @@ def _check_training(running: Running) -> None:
     In a child: it takes torch, of which this process is to stay free.
     """
     arguments = ["-m", "rlaif.loop.check_training", str(running.file)]
-    ended = run_child(arguments, running.folder.said("check"))
+    ended = _run_child(running, arguments, "check")
+    if ended.status == stage.FAILED:
+        raise RecipeError(_told(ended.said))
     if ended.status:
-        raise _error(running, Label.of(-1, "seed"), replace(ended, status=ended.status))
+        raise TrainError(
+            f"the recipe's training could not be checked: {_told(ended.said)}",
+            file=running.folder.said("check"),
+        )
 
 
 def _keep_inputs(running: Running) -> None:

@@ -80,6 +80,10 @@ class State:
         """How often a round was rolled back."""
         return sum(one.round == number for one in self.rolled_back)
 
+    def forget_after(self, number: int) -> None:
+        """A round is done again: what was ruled of those behind it was of another student."""
+        self.rolled_back = [one for one in self.rolled_back if one.round <= number]
+
     def write(self, folder: LoopFolder) -> None:
         """Put it in its place, atomically."""
         best_round = self.best
@@ -97,8 +101,13 @@ class State:
             folder.run.write_text(folder.state, text)
 
 
-def put_best(folder: LoopFolder, model: Path) -> None:
+def put_best(folder: LoopFolder, model: Path | None) -> None:
     """Make RUN/best/ that model: hard links where the file system has them.
+
+    Args:
+        folder: the loop's.
+        model: its folder; None: no round is better than the student it began with, and what an
+            earlier start found the best is none of this run's.
 
     Raises:
         JournalError: the disk is full, and so on.
@@ -107,6 +116,9 @@ def put_best(folder: LoopFolder, model: Path) -> None:
     with os_errors(folder.best, "written"):
         if partial.exists():
             shutil.rmtree(partial)
+        if model is None:
+            shutil.rmtree(folder.best, ignore_errors=True)
+            return
         if _same(folder.best, model):
             return
         shutil.copytree(model, partial, copy_function=_link)
