@@ -40,8 +40,9 @@ ARMS = {
     "c": "replace, filtered",
     "d": "accumulate, filtered",
 }
-RARE = 2, 4
-"""Human texts of a subject in the tail: one alone cannot be told from an accident."""
+RARE = 4, 8
+"""Human texts of a subject in the tail: about one in a thousand. Generation 0 says such a subject
+about ten times in its probes; one that it says three times could be missed by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,12 @@ class Plan:
     """
 
     generations: int = 6
-    human: int = 3000
+    human: int = 6000
     written: int = 1000
     measured: int = 3000
     probes: int = 10_000
-    first_steps: int = 1000
-    steps: int = 250
+    first_steps: int = 600
+    steps: int = 150
     temperature: float = 1.0
 
 
@@ -229,7 +230,7 @@ def generation(
     record = work / f"{arm}{number}.json"
     if not record.exists():
         out.mkdir(parents=True, exist_ok=True)
-        steps, rate = (plan.steps, 6e-4) if number else (plan.first_steps, 2e-3)
+        steps, rate = (plan.steps, 5e-4) if number else (plan.first_steps, 1e-3)
         learn(start, data, steps, rate, seed_of("learn", seed, arm, number) % 2**31, out)
         said, texts = speak(out, plan, f"{seed} {arm} {number}")
         record.write_text(json.dumps({"probes": said, "texts": [list(t) for t in texts]}))
