@@ -173,8 +173,9 @@ def _range(known: Sequence[Fig], anchor: float | None) -> tuple[float, float]:
     values = [v for f in known for v in f if v is not None] + ([] if anchor is None else [anchor])
     low, high = min(values), max(values)
     spare = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
-    # What cannot be below 0 has no axis below it.
-    return (max(0.0, low - spare) if low >= 0 else low - spare), high + spare
+    # What cannot be below 0 has no axis below it, and a share has none above 1.
+    least = max(0.0, low - spare) if low >= 0 else low - spare
+    return least, (min(1.0, high + spare) if low >= 0 and high <= 1 else high + spare)
 
 
 def _band(dots: Sequence[Dot]) -> str:

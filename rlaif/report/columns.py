@@ -40,7 +40,7 @@ class Columns:
     """
 
     kind: Bytes
-    round: Bytes
+    round: NDArray[np.uint16]
     reason: NDArray[np.uint16]
     margin: NDArray[np.float32]
     confidence: NDArray[np.float32]
@@ -74,7 +74,7 @@ class Gathered:
         for kind, part in kinds.items():
             self._put("kind", np.full(len(part), KINDS.index(kind), np.uint8))
         rows = joined(list(kinds.values()))
-        self._put("round", np.full(len(rows), number, np.uint8))
+        self._put("round", np.full(len(rows), number, np.uint16))
         self._put("reason", rows.reason.astype(np.uint16))
         self._put("margin", rows.margin)
         self._put("confidence", rows.confidence)
@@ -124,7 +124,7 @@ class Gathered:
 
 
 _TYPES: dict[str, type[np.generic]] = {
-    "kind": np.uint8, "round": np.uint8, "reason": np.uint16,
+    "kind": np.uint8, "round": np.uint16, "reason": np.uint16,
     "margin": np.float32, "confidence": np.float32,
 }  # fmt: skip
 

@@ -44,7 +44,7 @@ def headline(
     key = "metric" if fig(story.after.get("metric")) else "kept"
     before, after = fig(story.base.get(key)), fig(story.after.get(key))
     won = fig(story.after.get("win_rate"))
-    kept = _kept(key, before, after)
+    kept = _kept(key, before, after, _missing(story))
     if key == "metric" and fig(story.after.get("kept")):
         kept.notes.append(_judged(fig(story.base.get("kept")), fig(story.after.get("kept"))))
     tiles = [kept, _won(story, won), _judge(card, story, read), _cost(cost)]
@@ -54,18 +54,37 @@ def headline(
 def _sentence(
     story: Story, before: Fig | None, after: Fig | None, won: Fig | None, flow: Sequence[Passed]
 ) -> str:
+    if after and before and _overlap(before, after):
+        said = f"The student keeps {percent(after)} of its principles, {percent(before)} before"
+        return f"{said}: a difference that may be chance."
     if after and before:
         how = "up from" if after.value > before.value else "down from"
         how = "as before:" if f"{after.value:.3f}" == f"{before.value:.3f}" else how
         return f"The student keeps {percent(after)} of its principles, {how} {percent(before)}."
     if after:
         return f"The student keeps {percent(after)} of its principles."
+    if won and won.low is not None and won.high is not None and won.low <= 0.5 <= won.high:
+        said = f"wins {percent(won)} of the comparisons with its former self"
+        return f"The trained student {said}, which may be chance."
     if won:
         return f"The trained student wins {percent(won)} of the comparisons with its former self."
     pairs = next((p.kept for p in reversed(flow) if p.there), 0)
     if pairs:
         return f"{count(pairs)} preference pairs so far; the student is not evaluated yet."
     return "This run has only begun."
+
+
+def _overlap(one: Fig, other: Fig) -> bool:
+    """Whether two figures' intervals have a value in common; no where either has none."""
+    ends = (one.low, one.high, other.low, other.high)
+    if None in ends:
+        return False
+    low, high, other_low, other_high = (float(end or 0.0) for end in ends)
+    return low <= other_high and other_low <= high
+
+
+def _missing(story: Story) -> str:
+    return "not measured yet" if story.status == "running" else "not measured"
 
 
 def _trained(flow: Sequence[Passed], recipe: Plain, read: Read) -> str:
@@ -93,10 +112,10 @@ def _named(recipe: Plain, who: str) -> str:
     return who if name == who else f"{who} {name}"
 
 
-def _kept(key: str, before: Fig | None, after: Fig | None) -> Tile:
+def _kept(key: str, before: Fig | None, after: Fig | None, missing: str) -> Tile:
     label = "Principles kept"
     if after is None:
-        return Tile(label, "–", ["not measured yet"])
+        return Tile(label, "–", [missing])
     notes = [f"95 % interval {interval(after)}"] if interval(after) else []
     notes.append("by a held-out metric" if key == "metric" else "by the judge")
     if before is not None:
@@ -116,7 +135,7 @@ def _in_brackets(text: str) -> str:
 
 def _won(story: Story, won: Fig | None) -> Tile:
     if won is None:
-        return Tile("Win rate", "–", ["not measured yet"])
+        return Tile("Win rate", "–", [_missing(story)])
     over = "over the student the round began with" if story.looped else "over the student before"
     equal = fig(story.after.get("length_controlled"))
     notes = [over]
@@ -133,7 +152,7 @@ def _won(story: Story, won: Fig | None) -> Tile:
 def _judge(card: Plain, story: Story, read: Read) -> Tile:
     right = fig(card.get("accuracy")) or fig(story.after.get("judge_accuracy"))
     if right is None:
-        return Tile("Judge right", "–", ["no labelled comparisons: add a `gate`"])
+        return Tile("Judge right", "–", ["not measured: the recipe has no gate"])
     rows = (card.get("accuracy") or {}).get("rows")
     notes = [f"95 % interval {interval(right)}"] if interval(right) else []
     if rows:

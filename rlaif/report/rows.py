@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rlaif.report.responses import STEPS, UNKNOWN, Ints, Responses
@@ -139,15 +140,15 @@ def _picked(reader: _Reader, name: str) -> list[Rows]:
     for shard in _shards(reader, first):
         drops = read_drops(reader.run, first, shard.number, shard.manifest)
         parts = [_named(reader, drops, both=name == "pairs")] if drops else []
-        rows = _rows(reader, shard.table)
+        rows, keys = _rows(reader, shard.table), _keys(shard.table)
         for stage, shards in zip(later, onward, strict=True):
             after = shards.get(shard.number)
             if after is None:
                 waiting = reader.reasons.place((stage_label(stage, reader.recipe), "not yet"))
                 rows = rows.because([waiting] * len(rows), [""] * len(rows))
                 break
-            gone, rows = _parted(reader, stage, rows, after)
-            parts.append(gone)
+            parts.append(_gone(reader, stage, rows, keys, after))
+            rows, keys = _rows(reader, after.table), _keys(after.table)
         found.append(_in_order([*parts, rows]))
     return [rows for rows in found if len(rows)]
 
@@ -192,7 +193,10 @@ def _rows(reader: _Reader, table: pa.Table) -> Rows:
     def slot(column: str) -> Ints:
         if column not in names:
             return np.full(len(record), -1, np.int64)
-        return np.where(record < 0, -1, start + table.column(column).to_numpy())
+        found = start + table.column(column).to_numpy()
+        # A pair of before, whose record was sampled anew with fewer responses, has lost its text.
+        known = (record >= 0) & (found < reader.responses.first[record + 1])
+        return np.where(known, found, -1)
 
     def number(column: str) -> Floats:
         if column not in names:
@@ -207,15 +211,15 @@ def _rows(reader: _Reader, table: pa.Table) -> Rows:
     )  # fmt: skip
 
 
-def _parted(reader: _Reader, stage: str, rows: Rows, after: Shard) -> tuple[Rows, Rows]:
-    """The rows that a stage dropped, with its reasons; and those it kept, as it left them."""
-    kept = _rows(reader, after.table)
-    gone = rows.take(np.flatnonzero(~np.isin(_keys(reader, rows), _keys(reader, kept))))
+def _gone(reader: _Reader, stage: str, rows: Rows, keys: pa.Array, after: Shard) -> Rows:
+    """The rows that a stage dropped, with its reasons."""
+    kept = pc.is_in(keys, value_set=_keys(after.table)).to_numpy(zero_copy_only=False)
+    gone = rows.take(np.flatnonzero(~kept))
     drops = read_drops(reader.run, stage, after.number, after.manifest)
     if len(drops) != len(gone):  # rows that are equal, or a shard of before: by their records then
         drops = _by_record(gone.ids, drops, stage_label(stage, reader.recipe))
     reasons = [reader.reasons.place((drop["stage"], drop["reason"])) for drop in drops]
-    return gone.because(reasons, [drop["detail"] for drop in drops]), kept
+    return gone.because(reasons, [drop["detail"] for drop in drops])
 
 
 def _by_record(
@@ -228,8 +232,11 @@ def _by_record(
     return [waiting[id_].popleft() if waiting[id_] else unknown for id_ in ids]
 
 
-def _keys(reader: _Reader, rows: Rows) -> Ints:
-    return reader.responses.pair_key(rows.left, rows.right)
+def _keys(table: pa.Table) -> pa.Array:
+    """What names each row of a shard: its record and which responses it is about."""
+    columns = (c for c in _COLUMNS[:4] if c in table.column_names)
+    parts = [table.column(c).combine_chunks().cast(pa.string()) for c in columns]
+    return pc.binary_join_element_wise(*parts, "|")
 
 
 def _named(reader: _Reader, drops: Sequence[Mapping[str, str]], *, both: bool) -> Rows:

@@ -119,6 +119,32 @@ def test_the_headline_says_before_and_after_with_intervals(tmp_path: Path) -> No
     assert "2 min 00 s" in said["Cost"] and "estimated: 2 min 24 s" in said["Cost"]
 
 
+def test_a_difference_that_may_be_chance_is_called_that(tmp_path: Path) -> None:
+    run = make_loop(tmp_path, rounds=1)
+    loop = json.loads((tmp_path / "loop.json").read_text())
+    loop["base"]["metric"] = {"value": 0.59, "low": 0.57, "high": 0.61}
+    write(run, "loop.json", loop)
+    assert "may be chance" in tiles(run)[""]
+    bare = [
+        one | {"kept": None, "metric": None, "win_rate": {"value": 0.6, "low": 0.4, "high": 0.8}}
+        for one in loop["rounds"]
+    ]
+    write(run, "loop.json", loop | {"base": None, "rounds": bare})
+    assert "wins 60.0" in tiles(run)[""] and "may be chance" in tiles(run)[""]
+    bare[0]["win_rate"] = {"value": 0.7, "low": 0.6, "high": 0.8}
+    write(run, "loop.json", loop | {"base": None, "rounds": bare})
+    assert "wins 70.0" in tiles(run)[""] and "chance" not in tiles(run)[""]
+
+
+def test_a_share_has_no_axis_beyond_one(tmp_path: Path) -> None:
+    run = make_loop(tmp_path, rounds=1)
+    loop = json.loads((tmp_path / "loop.json").read_text())
+    loop["rounds"][0]["win_rate"] = {"value": 0.99, "low": 0.0, "high": 1.0}
+    write(run, "loop.json", loop)
+    charts = {chart.title: chart for chart in progress(read_story(run))}
+    assert [label for _, label in charts["Win rate"].ticks] == ["1", "0.00"]
+
+
 def test_a_headline_of_a_run_without_figures_claims_none(tmp_path: Path) -> None:
     said = tiles(make_run(tmp_path, plain_texts(8)))
     assert "not evaluated yet" in said[""]

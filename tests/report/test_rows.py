@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,24 @@ def test_drops_without_their_rows_order_are_matched_by_record(tmp_path: Path) ->
     rows = found["pairs"]
     unknown = reasons.all["filter", "reason not recorded"]
     assert rows.ids[np.flatnonzero(rows.reason == unknown)[0]] == first["record_id"]
+
+
+def test_a_pair_whose_record_was_sampled_anew_has_lost_its_text_and_no_more(
+    tmp_path: Path,
+) -> None:
+    run = make_run(tmp_path / "run", plain_texts(6), pair_margin=0.0)
+    fewer = [(prompt, said[:1]) for prompt, said in plain_texts(6)]
+    make_run(tmp_path / "anew", fewer)
+    for folder in ("data", "manifests"):
+        stage = f"{folder}/samples"
+        shutil.rmtree(tmp_path / "run" / stage)
+        shutil.copytree(tmp_path / "anew" / stage, tmp_path / "run" / stage)
+    found, responses, _ = read(run)
+    rows = found["pairs"]
+    assert len(rows) == 18
+    for record, *slots in zip(rows.record, rows.left, rows.right, strict=True):
+        assert all(s in (-1, responses.first[record]) for s in slots)
+    assert (rows.left == -1).any()
 
 
 def test_what_never_became_a_record_is_there_too(tmp_path: Path) -> None:

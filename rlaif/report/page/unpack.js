@@ -26,7 +26,7 @@ async function column(name, Type) {
 
 async function readColumns() {
   const types = {
-    kind: Uint8Array, round: Uint8Array, reason: Uint16Array, margin: Float32Array,
+    kind: Uint8Array, round: Uint16Array, reason: Uint16Array, margin: Float32Array,
     confidence: Float32Array, id: Uint32Array, prompt: Uint32Array, detail: Uint32Array,
     left: Uint32Array, right: Uint32Array, response_text: Uint32Array, probabilities: Uint8Array,
     length: Uint32Array,
