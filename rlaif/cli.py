@@ -182,8 +182,10 @@ def loop(
 ) -> None:
     """Run rounds, each with the last one's student; started again, it goes on where it was."""
     from rlaif.loop.child import InterruptedLoopError
+    from rlaif.loop.estimate_report import print_beside
     from rlaif.loop.rounds import run_loop
     from rlaif.loop.rounds_report import print_rounds
+    from rlaif.recipe import Recipe
 
     try:
         state = run_loop(recipe, restart_from=restart_from, say=_say)
@@ -191,6 +193,26 @@ def loop(
         print(f"rlaif: {interrupted}: started again, it goes on here", file=sys.stderr)
         raise typer.Exit(128 + interrupted.signal) from None
     print_rounds(state)
+    print_beside(Path(Recipe.load(recipe).run))
+
+
+@app.command()
+def estimate(
+    recipe: RecipeFile,
+    prompts: Annotated[int, typer.Option(min=2, help="that the probe asks; more tell more")] = 32,
+) -> None:
+    """What a loop's stages, and a label, will take and cost: by a short measured probe."""
+    from rich.console import Console
+
+    from rlaif.loop.child import InterruptedLoopError
+    from rlaif.loop.estimate import estimate as foresee
+    from rlaif.loop.estimate_report import print_estimate
+
+    try:
+        found = foresee(recipe, prompts, say=_say)
+    except InterruptedLoopError as interrupted:
+        raise typer.Exit(128 + interrupted.signal) from None
+    print_estimate(found, Console())
 
 
 @app.command()

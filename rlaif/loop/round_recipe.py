@@ -63,7 +63,7 @@ def round_recipe(
         "run": str(run.root),
         "student": student.model_dump(mode="json"),
         "teacher": judge.model_dump(mode="json"),
-        "prompts": _prompts(recipe, number, prompts).model_dump(mode="json"),
+        "prompts": prompts_of_round(recipe, number, prompts).model_dump(mode="json"),
         "train": train,
     }
     if attempt:
@@ -89,7 +89,8 @@ def training_stages(recipe: Recipe, number: int) -> list[str]:
     return [*stages, *(["reward"] if train.reward is not None else [])]
 
 
-def _prompts(recipe: Recipe, number: int, made: Path | None) -> Prompts:
+def prompts_of_round(recipe: Recipe, number: int, made: Path | None) -> Prompts:
+    """Where a round's prompts come from: those `made` for it, or the recipe's."""
     given = recipe.prompts
     if made is not None:
         return Prompts(path=str(made), shard_size=given.shard_size)

@@ -55,6 +55,11 @@ class Spent:
         return self.computed_tokens + self.generated_tokens
 
 
+def times(spent: Spent, factor: float) -> Spent:
+    """So many times as much."""
+    return Spent(*(getattr(spent, f.name) * factor for f in fields(Spent)))
+
+
 def read_cost(file: Path) -> list[dict[str, Any]]:
     """The lines of a cost file; one that was being written when all ended is left out."""
     if not file.is_file():
@@ -100,14 +105,20 @@ class Books:
         self._began = time.monotonic()
         meter.start()
 
-    def line(self) -> None:
-        """Write what was spent since the last line."""
+    def line(self, part: str | None = None) -> None:
+        """Write what was spent since the last line.
+
+        Args:
+            part: of the stage, that a shard of was finished with it.
+        """
         now = self._now()
         step, self._written = now - self._written, now
         self._largest = Spent(
             *(max(getattr(step, f.name), getattr(self._largest, f.name)) for f in fields(Spent))
         )
         told = {**self._names, **{k: round(v, 6) for k, v in asdict(step).items()}}
+        if part is not None:
+            told["part"] = part
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with os_errors(self._file, "written"), self._file.open("ab", buffering=0) as stream:
             stream.write(_after_a_whole_line(self._file) + json.dumps(told).encode() + b"\n")
@@ -118,7 +129,7 @@ class Books:
         Raises:
             BudgetError: it cannot.
         """
-        self.line()
+        self.line(stage)
         if done < of:
             self.hold_to(self._largest)
 

@@ -139,7 +139,7 @@ class Plan:
         trained on is no held-out prompt of the DPO stage.
         """
         train = self.recipe.train
-        return any(_evaluates(block) for block in (train.sft, train.dpo, train.reward) if block)
+        return any(evaluates(block) for block in (train.sft, train.dpo, train.reward) if block)
 
     @cached_property
     def depends(self) -> dict[str, Any]:
@@ -229,7 +229,8 @@ def what_decides(block: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in block.items() if k not in (*_SHOWN, *kept)}
 
 
-def _evaluates(block: Mapping[str, Any]) -> bool:
+def evaluates(block: Mapping[str, Any]) -> bool:
+    """Whether a block asks for an evaluation while it trains."""
     when = block.get("eval_strategy", "no")
     return when not in ("no", False, None) or bool(block.get("eval_on_start"))
 

@@ -69,6 +69,7 @@ def _train(plan: Plan, args: Config, launch: Launch) -> None:
     from rlaif.train.launch import on_rank_0
     from rlaif.train.loop import run_loop
     from rlaif.train.lora import lora_config, with_adapter
+    from rlaif.train.pace import Pace
     from rlaif.train.trainers import make_trainer
 
     began = time.perf_counter()
@@ -90,6 +91,8 @@ def _train(plan: Plan, args: Config, launch: Launch) -> None:
     counts = _row_counts(plan, trainer, rows, held_out) | {"not_chosen": not_chosen}
     facts = {"launch": asdict(launch), "rows": counts}
     ready = time.perf_counter()
+    pace = Pace()
+    trainer.add_callback(pace)
     steps = run_loop(trainer, checkpoint)
     trainer.save_state()
     trained = time.perf_counter()
@@ -99,7 +102,8 @@ def _train(plan: Plan, args: Config, launch: Launch) -> None:
         "train": trained - ready,
         "save": time.perf_counter() - trained,
     }
-    on_rank_0(lambda: close_folder(plan, facts, checkpoint, steps, seconds))
+    told = facts | {"pace": pace.told(trainer, launch.world_size)}
+    on_rank_0(lambda: close_folder(plan, told, checkpoint, steps, seconds))
 
 
 def _check_data(plan: Plan) -> None:
