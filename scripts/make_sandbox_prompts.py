@@ -11,6 +11,7 @@ import typer
 from rlaif.constitution import Constitution
 from rlaif.sandbox import prompts
 from rlaif.sandbox.comparisons import write_gate
+from rlaif.sandbox.quickstart import write_anchors
 
 DATA = Path(__file__).parent.parent / "rlaif" / "sandbox" / "data"
 
@@ -28,7 +29,7 @@ sums, but hardly a task and no private detail."""
 
 
 def main(out: Annotated[Path, typer.Option(help="the folder of the files")] = DATA) -> None:
-    """Write label.jsonl, evaluate.jsonl and gate.jsonl."""
+    """Write label.jsonl, evaluate.jsonl, gate.jsonl and anchors.jsonl."""
     for name, lines in {
         "label": prompts.prompts(1024, "label", kinds=LABELLED),
         "evaluate": prompts.prompts(300, "evaluate", MEASURED),
@@ -37,6 +38,7 @@ def main(out: Annotated[Path, typer.Option(help="the folder of the files")] = DA
         (out / f"{name}.jsonl").write_text(text, encoding="utf-8")
     concierge = Constitution.load(DATA.parent / "constitutions" / "concierge.yaml")
     write_gate(out / "gate.jsonl", concierge)
+    write_anchors(out / "anchors.jsonl", concierge)
 
 
 if __name__ == "__main__":

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rlaif.errors import ConstitutionError
+from rlaif.loop.places import LoopFolder
+from rlaif.recipe import Recipe
 from rlaif.sandbox import quickstart as module
-from rlaif.sandbox.quickstart import HERE, quickstart
+from rlaif.sandbox.quickstart import HERE, quickstart, write_inputs
 
-WANTED = """
-seconds.judge seconds.label seconds.sft seconds.dpo seconds.reward seconds.evaluate
-prompts responses abstentions picks pairs pair_accuracy reward_model.accuracy
-judge.accuracy judge.flip_rate judge.heldout_wording_accuracy
-gold.base gold.sft gold.dpo gold.by_principle win_rate.dpo_vs_base
-mean_tokens.base mean_tokens.dpo mean_tokens.gold
-""".split()  # fmt: skip  # noqa: SIM905
 PRINCIPLE = "name: mine\nprinciples:\n  - id: one\n    text: {}\n"
 
 
@@ -37,40 +33,46 @@ def test_evaluation_prompts_are_not_among_the_labelled() -> None:
     assert not prompts[0] & prompts[1]
 
 
+def test_there_are_prompts_enough_for_both_rounds() -> None:
+    recipe = Recipe.load(HERE / "recipe.yaml")
+    assert recipe.loop is not None and recipe.loop.rounds == 2 and recipe.loop.prompts == "next"
+    lines = (HERE / "data" / "label.jsonl").read_text().splitlines()
+    assert recipe.prompts.limit is not None and 2 * recipe.prompts.limit <= len(lines)
+
+
 def test_the_main_job_end_to_end_and_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "_JUDGED", 40)
-    small = module._recipe
+    def small(recipe: dict[str, Any]) -> None:
+        recipe["prompts"] |= {"limit": 48, "shard_size": 24}
+        recipe["evaluate"]["prompts"]["limit"] = 32
+        recipe["train"]["dpo"] |= {"max_steps": 8}
+        recipe["loop"]["stop"] |= {"not_better": False}
 
-    def recipe(*arguments: object) -> object:
-        whole = small(*arguments)  # type: ignore[arg-type]
-        prompts = whole.prompts.model_copy(update={"limit": 64, "shard_size": 32})
-        held_out = whole.evaluate.prompts
-        assert held_out is not None
-        evaluate = whole.evaluate.model_copy(
-            update={"prompts": held_out.model_copy(update={"limit": 32}), "n": 2}
-        )
-        blocks = {name: getattr(whole.train, name) | {"max_steps": 8} for name in ("dpo", "reward")}
-        train = whole.train.model_copy(update=blocks)
-        return whole.model_copy(update={"prompts": prompts, "evaluate": evaluate, "train": train})
-
-    monkeypatch.setattr(module, "_recipe", recipe)
+    whole = write_inputs
+    monkeypatch.setattr(
+        module,
+        "write_inputs",
+        lambda out, constitution, seed: whole(out, constitution, seed, small),
+    )
     summary = quickstart(tmp_path / "run")
     shown = capsys.readouterr().out
-    assert "after DPO" in shown and "judge right" in shown
+    assert "round 1" in shown and "judge right" in shown and "report.html" in shown
     stored = json.loads((tmp_path / "run" / "summary.json").read_text())
-    for path in WANTED:
-        value = stored
-        for key in path.split("."):
-            value = value[key]
-        assert value is not None, path
-    assert stored["prompts"] == 64 and stored["responses"] == 64 * 10
-    assert 0.3 <= stored["gold"]["base"] <= 0.65
-    assert set(stored["gold"]["by_principle"]["greeting"]) == {"base", "sft", "dpo"}
-    weights = (tmp_path / "run/models/dpo/final/model.safetensors").read_bytes()
+    assert stored == json.loads(json.dumps(summary))
+    assert 0.3 <= stored["base"]["metric"]["value"] <= 0.65
+    one, two = stored["rounds"]
+    assert one["labels"]["prompts"] == two["labels"]["prompts"] == 48
+    assert one["judge_accuracy"]["low"] > 0.9
+    assert set(one["metric_by_principle"]) == set(stored["base"]["metric_by_principle"])
+    assert one["collapse"]["drift"]["value"] is not None
+    assert one["labels"]["dropped"], "the filters keep rows aside"
+    folder = LoopFolder(tmp_path / "run")
+    assert (folder.best / "model.safetensors").is_file()
+    assert (tmp_path / "run" / "report.html").stat().st_size > 50_000
+    weights = (folder.round(1).model("dpo") / "final/model.safetensors").read_bytes()
     again = quickstart(tmp_path / "run", quiet=True)
     assert {k: v for k, v in again.items() if k != "seconds"} == {
         k: v for k, v in summary.items() if k != "seconds"
     }
-    assert (tmp_path / "run/models/dpo/final/model.safetensors").read_bytes() == weights
+    assert (folder.round(1).model("dpo") / "final/model.safetensors").read_bytes() == weights

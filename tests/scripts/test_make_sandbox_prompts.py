@@ -19,7 +19,7 @@ def kinds(file: Path) -> Counter[str]:
 
 def test_the_shipped_prompts_are_made_by_the_script(tmp_path: Path) -> None:
     main(tmp_path)
-    for name in ("label.jsonl", "evaluate.jsonl", "gate.jsonl"):
+    for name in ("label.jsonl", "evaluate.jsonl", "gate.jsonl", "anchors.jsonl"):
         assert (tmp_path / name).read_bytes() == (DATA / name).read_bytes()
 
 
