@@ -14,8 +14,9 @@ import select
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 VARIABLE = "RLAIF_LIFELINE"
 """Set in the environment of processes whose standard input is such a pipe."""
@@ -48,24 +49,33 @@ def end() -> NoReturn:
 
 def kill_below(pid: int) -> None:
     """Kill all descendants of a process, those that they start meanwhile as well."""
+    while found := below(pid):
+        kill(found)
+
+
+def below(pid: int) -> list[Any]:
+    """The living descendants of a process, as psutil's; none where it is gone."""
     import psutil
 
-    while True:
-        try:
-            below = [p for p in psutil.Process(pid).children(recursive=True) if _alive(p)]
-        except psutil.NoSuchProcess:
-            return
-        if not below:
-            return
-        for process in below:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(below, timeout=0.2)
+    try:
+        return [p for p in psutil.Process(pid).children(recursive=True) if _alive(p)]
+    except psutil.NoSuchProcess:
+        return []
 
 
-def _alive(process: object) -> bool:
+def kill(processes: Sequence[Any]) -> None:
+    """Kill processes that `below` has found, but none that has got the number of one since."""
+    import psutil
+
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=0.2)
+
+
+def _alive(process: Any) -> bool:
     import psutil
 
     with suppress(psutil.NoSuchProcess):
-        return bool(process.status() != psutil.STATUS_ZOMBIE)  # type: ignore[attr-defined]
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
     return False

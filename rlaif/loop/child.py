@@ -106,12 +106,15 @@ def run_child(
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask a child to end, and see that it does."""
+    """Ask a child to end, and see that it does, with all that it has started."""
+    # Found now: of a child that is gone, nobody can tell what it has started.
+    started = lifeline.below(process.pid)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(_GRACE_SECONDS)
     lifeline.kill_below(process.pid)
+    lifeline.kill(started)
     _kill_group(process.pid)
     process.wait()
 
