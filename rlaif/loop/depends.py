@@ -151,7 +151,8 @@ def _asked(i: Inputs) -> dict[str, Any]:
 
 
 def _held_against(i: Inputs) -> dict[str, Any]:
-    return {"anchors": _source(i, i.loop.anchors), "embedding": _plain(i.loop.embedding)}
+    embedding = _plain(i.loop.embedding) | {"model": i.digests.of(i.loop.embedding.model)}
+    return {"anchors": _source(i, i.loop.anchors), "embedding": embedding}
 
 
 def _filter(i: Inputs) -> dict[str, Any]:
