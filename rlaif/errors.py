@@ -83,6 +83,10 @@ class BudgetError(RlaifError, RuntimeError):
     """A run that would spend more than its recipe allows; it can be gone on with."""
 
 
+class PublishError(RlaifError, RuntimeError):
+    """What a run has made could not be put on the hub; it is all there, and can be put again."""
+
+
 class MissingExtraError(RlaifError, ImportError):
     """An optional dependency that a step needs.
 

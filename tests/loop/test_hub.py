@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import load_dataset
+from huggingface_hub import DatasetCard, ModelCard
+
+from rlaif.loop.hub import publish
+from rlaif.loop.places import LoopFolder
+from rlaif.loop.state import State
+from rlaif.recipe import Recipe
+from tests.loop.hub_server import HubServer
+from tests.loop.scripted_loop import ScriptedLoop
+from tests.train.tiny_run import environment
+
+SECRET = "hf_averysecretone"
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScriptedLoop:
+    """A loop of two finished rounds."""
+    loop = ScriptedLoop(tmp_path, monkeypatch, loop={"rounds": 2, "push_to_hub": "me/model"})
+    loop.loop()
+    return loop
+
+
+def published(made: ScriptedLoop, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Publish in a process of its own, where the hub's address can be set."""
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from rlaif.errors import RlaifError\nfrom rlaif.loop.hub import publish\n"
+        "from rlaif.loop.places import LoopFolder\nfrom rlaif.loop.state import State\n"
+        "from rlaif.recipe import Recipe\n"
+        "recipe = Recipe.load(sys.argv[1]); folder = LoopFolder(Path(recipe.run))\n"
+        "try: publish(folder, recipe, State.read(folder))\n"
+        "except RlaifError as error: sys.exit(f'rlaif: {error}')\n"
+        "print('HEAVY', sorted({'torch', 'transformers', 'datasets'} & set(sys.modules)))\n"
+    )
+    settings = {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(made.root / "h")}
+    return subprocess.run(
+        [sys.executable, "-c", code, str(made.file)],
+        env=environment(**settings | environ), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_the_model_and_its_labels_arrive_with_the_right_bytes(made: ScriptedLoop) -> None:
+    (made.run / "best" / "training_args.bin").write_bytes(b"a pickle")
+    (made.run / "best" / "optimizer.pt").write_bytes(b"a pickle")
+    with HubServer(SECRET) as hub:
+        done = published(made, HF_ENDPOINT=hub.url, HF_TOKEN=SECRET)
+    assert done.returncode == 0, done.stderr
+    assert "HEAVY []" in done.stdout and "me/model-labels" in done.stdout
+    best = {p.name: p.read_bytes() for p in (made.run / "best").iterdir()}
+    del best["training_args.bin"], best["optimizer.pt"]
+    assert hub.files["model", "me/model"] == best
+    labels = {
+        str(p.relative_to(made.run / "labels")): p.read_bytes()
+        for p in (made.run / "labels").rglob("*")
+        if p.is_file()
+    }
+    assert hub.files["dataset", "me/model-labels"] == labels
+    assert {Path(name).parts[0] for name in labels} == {"README.md", "sft", "pairs"}
+
+
+def test_what_an_earlier_push_left_does_not_stay_among_the_labels(made: ScriptedLoop) -> None:
+    with HubServer(SECRET) as hub:
+        repository = {"pairs/round-07-00000.parquet": b"old", ".gitattributes": b"theirs"}
+        hub.files["dataset", "me/model-labels"] = repository
+        done = published(made, HF_ENDPOINT=hub.url, HF_TOKEN=SECRET)
+    assert done.returncode == 0, done.stderr
+    assert "pairs/round-07-00000.parquet" not in repository
+    assert ".gitattributes" in repository and "README.md" in repository
+
+
+def test_a_refusal_is_one_line_without_the_token_and_can_be_tried_again(
+    made: ScriptedLoop,
+) -> None:
+    before = made.told()
+    with HubServer(SECRET) as hub:
+        hub.refuse = 403
+        done = published(made, HF_ENDPOINT=hub.url, HF_TOKEN=SECRET)
+        assert done.returncode == 1
+        assert done.stderr.startswith("rlaif: loop.push_to_hub: the hub refused")
+        assert len(done.stderr.splitlines()) == 1 and "start again to push it" in done.stderr
+        assert SECRET not in done.stderr + done.stdout
+        assert made.told() == before and before["status"] == "finished"
+        hub.refuse = None
+        assert published(made, HF_ENDPOINT=hub.url, HF_TOKEN=SECRET).returncode == 0
+    assert hub.files["model", "me/model"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"HF_TOKEN": ""}, "there is no token"),
+        ({"HF_TOKEN": SECRET, "HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE"),
+        ({"HF_TOKEN": SECRET, "HF_ENDPOINT": "http://127.0.0.1:1"}, "in the run folder"),
+    ],
+)
+def test_without_a_hub_there_is_one_line_and_everything_is_in_the_folder(
+    made: ScriptedLoop, environ: dict[str, str], said: str
+) -> None:
+    done = published(made, **environ)
+    assert done.returncode == 1 and said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert (made.run / "best" / "README.md").is_file()
+    assert (made.run / "labels" / "README.md").is_file()
+
+
+def write(made: ScriptedLoop, **changes: Any) -> LoopFolder:
+    """The cards, without any push."""
+    recipe, folder = Recipe.load(made.file), LoopFolder(made.run)
+    assert recipe.loop is not None
+    loop = recipe.loop.model_copy(update={"push_to_hub": None} | changes)
+    publish(folder, recipe.model_copy(update={"loop": loop}), State.read(folder))
+    return folder
+
+
+def test_both_cards_are_those_that_the_hub_reads(made: ScriptedLoop) -> None:
+    folder = write(made)
+    model = ModelCard.load(folder.best / "README.md")
+    assert model.data.pipeline_tag == "text-generation" and "dpo" in model.data.tags
+    labels = DatasetCard.load(folder.root / "labels" / "README.md")
+    assert [c["config_name"] for c in labels.data.to_dict()["configs"]] == ["pairs", "sft"]
+
+
+def test_the_card_has_every_principle_the_figures_and_no_path_of_the_machine(
+    made: ScriptedLoop,
+) -> None:
+    folder = write(made)
+    text = (folder.best / "README.md").read_text()
+    won = State.read(folder).rounds[1].win_rate
+    assert won is not None
+    for said in ("Be kind.", "Be long.", f"round 1: {won.value:.3f}", "| 1 | teacher | 8 |",
+                 "not held against labelled comparisons", "mean tokens"):  # fmt: skip
+        assert said in text
+    labels = (folder.root / "labels" / "README.md").read_text()
+    assert str(made.root) not in text + labels
+
+
+def test_what_a_principle_says_cannot_break_the_table(made: ScriptedLoop) -> None:
+    made.constitution(weight=2.0, veto=True)
+    text = made.root.joinpath("constitution.yaml").read_text()
+    (made.root / "constitution.yaml").write_text(text.replace("Be kind.", "Be | kind."))
+    card = (write(made).best / "README.md").read_text()
+    assert r"| kind | Be \| kind. | 2, a veto |" in card
+
+
+def test_datasets_loads_the_folder_of_labels_as_it_is(made: ScriptedLoop, tmp_path: Path) -> None:
+    folder = write(made)
+    for config, column in (("pairs", "chosen"), ("sft", "completion")):
+        rows = load_dataset(
+            str(folder.root / "labels"), config, split="train", cache_dir=str(tmp_path / "cache")
+        )
+        rounds = [folder.round(n).data(config) for n in (0, 1)]
+        counts = State.read(folder).rounds
+        name = {"pairs": "pairs", "sft": "picks"}[config]
+        assert len(rows) == sum((one.labels or {})[name] for one in counts)
+        assert column in rows.column_names and all(r.is_dir() for r in rounds)
+
+
+def test_labels_of_one_round_alone_where_rounds_do_not_accumulate(made: ScriptedLoop) -> None:
+    folder = write(made, data="replace")
+    names = {p.name[:8] for p in (folder.root / "labels").rglob("*.parquet")}
+    best = State.read(folder).best
+    assert best is not None and names == {f"round-{best.round:02d}"}
+
+
+def test_a_card_does_not_make_the_best_model_be_copied_again(made: ScriptedLoop) -> None:
+    folder = write(made)
+    made.loop()
+    assert (folder.best / "README.md").is_file()
+
+
+def test_without_a_best_round_nothing_is_written(made: ScriptedLoop) -> None:
+    folder = LoopFolder(made.run)
+    publish(folder, Recipe.load(made.file), State())
+    assert not (folder.root / "labels").exists()
