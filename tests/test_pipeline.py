@@ -18,7 +18,7 @@ from rlaif import pipeline, strict_yaml
 from rlaif.constitution import Constitution, Principle
 from rlaif.engines.protocol import Label
 from rlaif.engines.scripted import ScriptedEngine
-from rlaif.errors import DataError, RecipeError, TrainError
+from rlaif.errors import DataError, JournalError, RecipeError, TrainError
 from rlaif.journal import Stage
 from rlaif.label.rows import pair_schema
 from rlaif.recipe import Recipe
@@ -320,3 +320,42 @@ def test_a_prompt_that_was_labelled_cannot_measure(tmp_path: Path, models: Model
 def test_evaluating_without_prompts_says_what_to_add(tmp_path: Path, models: Models) -> None:
     with pytest.raises(RecipeError, match=r"evaluate\.prompts"):
         pipeline.evaluate(write(tmp_path, train={"dpo": {}}))
+
+
+def test_the_three_steps_apart_make_what_labelling_makes(tmp_path: Path, models: Models) -> None:
+    whole, apart = tmp_path / "whole", tmp_path / "apart"
+    for folder in (whole, apart):
+        folder.mkdir()
+    counts = pipeline.label(write(whole))
+    recipe = write(apart)
+    pipeline.sample(recipe)
+    assert not (apart / "run" / "data" / "verdicts").exists()
+    assert pipeline.judge(recipe) == counts.judged
+    models.teacher.calls.clear()
+    models.student.calls.clear()
+    kept = pipeline.keep(recipe, asked=counts.judged)
+    assert not models.teacher.calls and not models.student.calls, "keeping loads no model"
+    assert kept == counts
+    assert tree(apart / "run") == tree(whole / "run")
+
+
+def test_a_step_before_its_turn_says_what_is_missing(tmp_path: Path, models: Models) -> None:
+    recipe = write(tmp_path)
+    with pytest.raises(JournalError, match="nothing is sampled yet"):
+        pipeline.judge(recipe)
+    pipeline.sample(recipe)
+    with pytest.raises(JournalError, match="is not judged yet"):
+        pipeline.keep(recipe)
+
+
+def test_skipped_prompts_are_the_first_and_the_limit_counts_the_others(
+    tmp_path: Path, models: Models
+) -> None:
+    source = {"path": _twenty(tmp_path), "shard_size": 4}
+    ids = []
+    for name, changes in (("all", {}), ("first", {"limit": 8}), ("next", {"skip": 8, "limit": 8})):
+        (tmp_path / name).mkdir()
+        pipeline.sample(write(tmp_path / name, prompts=source | changes))
+        stage = Stage(RunFolder(tmp_path / name / "run"), "prompts", SAMPLES)
+        ids.append([i for s in stage.shards() for i in stage.read(s)["record_id"].to_pylist()])
+    assert ids[1] == ids[0][:8] and ids[2] == ids[0][8:16]
