@@ -19,7 +19,7 @@ from tests.report.made_run import CONSTITUTION, DRIFTED, log_odds, make_loop, ma
 NASTY = [
     "</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\"one\" 'two' & so",
     "a line\u2028another\u2029third", "faces \U0001f600\U0001f9d1\u200d\U0001f680 done",
-    "\ufeffbegins with a mark", "İstanbul is large", "]]> --> {{ 1 }}",
+    "\ufeffbegins with a mark", "]]> --> {{ 1 }}",
     "nul \x00 and bell \x07", "", "   ", "unsure of it",
 ]  # fmt: skip
 
@@ -35,7 +35,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Forty records of three responses, and one for each nasty text."""
     nasty = [(f"Nasty {i}: {text}", [text, f"fine {i}", f"well {i}"])
              for i, text in enumerate(NASTY)]  # fmt: skip
-    found = make_run(tmp_path_factory.mktemp("run"), [*plain_texts(40), *nasty])
+    # A mark at the very beginning of all texts: a decoder must not swallow it.
+    marked = ("\ufeffMarked?", ["Answer m a.", "Answer m b.", "Answer m c."])
+    found = make_run(tmp_path_factory.mktemp("run"), [marked, *plain_texts(40), *nasty])
     write_report(found.root)
     return found
 
@@ -153,13 +155,24 @@ def test_a_search_finds_what_contains_the_words_in_any_case(tab: Tab, run: RunFo
     row = rows_of(run, "pairs")[0]
     tab.look_for(str(row["record_id"]))
     assert tab.cards() and all(str(row["record_id"]) in card for card in tab.cards())
-    tab.look_for("TANBUL is")  # the İ is two letters in lower case, and moves what is behind it
-    assert told(tab.count) > 0 and all("İstanbul" in card for card in tab.cards())
     tab.look_for("b.Answer")  # the end of one text and the beginning of the next
     assert "0 of" in tab.count and "nothing fits" in tab.count and tab.cards() == []
     tab.look_for("")
     assert told(tab.count) == len(rows_of(run, "picked/pairs"))
     assert tab.said == []
+
+
+def test_a_letter_that_grows_in_lower_case_moves_nothing(browser: Browser, tmp_path: Path) -> None:
+    texts = [(f"Is {i}?", ["İİİstanbul is large", f"fine {i}.", f"well {i}."]) for i in range(9)]
+    run = make_run(tmp_path, texts, pair_margin=0.0)
+    tab = Tab(browser, write_report(run.root))
+    everything = told(tab.count)
+    tab.look_for("TANBUL is")
+    assert 0 < told(tab.count) < everything
+    assert all("İİİstanbul" in card for card in tab.cards())
+    tab.look_for("fine 7.")
+    assert told(tab.count) == 2 and all("fine 7." in card for card in tab.cards())
+    tab.page.context.close()
 
 
 def test_a_text_of_the_run_can_be_anything(tab: Tab, run: RunFolder) -> None:
