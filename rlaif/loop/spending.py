@@ -3,15 +3,19 @@
     stage.py → RUN/cost.jsonl → what is left → the next stage
 
 A line is written after every shard, so that what is killed was counted but for its last shard.
-Before a shard that could pass the budget, by the largest one so far, the stage stops.
+The stage stops before what could pass the budget: a shard, by the largest one of its kind so far,
+in earlier starts and rounds too; a call to a model, by its chats and the answers' greatest length;
+and the second in which the time is up.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,8 @@ from rlaif.errors import BudgetError
 from rlaif.recipe import Recipe
 from rlaif.run_folder import os_errors
 
+_LOOK_SECONDS = 0.5
+"""How often a clock is looked at that is paid for."""
 _GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -99,11 +105,13 @@ class Books:
     def __init__(self, file: Path, recipe: Recipe, round_: int, attempt: int, stage: str) -> None:
         self._file, self._recipe = file, recipe
         self._names = {"round": round_, "attempt": attempt, "stage": stage}
-        self._before = total(read_cost(file))
+        lines = read_cost(file)
+        self._before = total(lines)
         self._written = Spent()
-        self._largest = Spent()
+        shards = [one for one in lines if one.get("stage") == stage and "part" in one]
+        self._largest = _largest(total([one]) for one in shards)
         self._began = time.monotonic()
-        meter.start()
+        meter.start(self._before_call)
 
     def line(self, part: str | None = None) -> None:
         """Write what was spent since the last line.
@@ -113,9 +121,7 @@ class Books:
         """
         now = self._now()
         step, self._written = now - self._written, now
-        self._largest = Spent(
-            *(max(getattr(step, f.name), getattr(self._largest, f.name)) for f in fields(Spent))
-        )
+        self._largest = _largest([self._largest, step])
         told = {**self._names, **{k: round(v, 6) for k, v in asdict(step).items()}}
         if part is not None:
             told["part"] = part
@@ -133,6 +139,37 @@ class Books:
         if done < of:
             self.hold_to(self._largest)
 
+    def watch(self, pause: Callable[[BudgetError], None]) -> None:
+        """Look at the clock from now on, where time is what is paid for.
+
+        Args:
+            pause: is told, in a thread of its own, when the next second cannot be paid for.
+        """
+        budget = self._recipe.budget
+        if budget.gpu_hours is None and (budget.money is None or not self._recipe.costs.gpu_hour):
+            return
+
+        def look() -> None:
+            while True:
+                try:
+                    self.hold_to(self._seconds(2 * _LOOK_SECONDS))
+                except BudgetError as error:
+                    pause(error)
+                    return
+                time.sleep(_LOOK_SECONDS)
+
+        # The meter is the context's.
+        body = copy_context().run
+        threading.Thread(target=body, args=(look,), name="budget", daemon=True).start()
+
+    def _before_call(self, tokens: int) -> None:
+        """What a call may take, and what is left of the largest shard so far, must be paid for."""
+        now = self._now()
+        largest = self._written + self._largest
+        left = max(0, largest.tokens - now.tokens)
+        money = max(0.0, largest.money - now.money)
+        self.hold_to(Spent(generated_tokens=max(left, tokens), money=money))
+
     def hold_to(self, coming: Spent) -> None:
         """See that what is coming can be paid for.
 
@@ -149,20 +186,28 @@ class Books:
         ):
             if cap is not None and value > cap:
                 raise BudgetError(
-                    f"the next shard would bring it to {value:.6g}: paused before that",
+                    f"what comes next would bring it to {value:.6g}: paused before that",
                     key=f"budget.{key}", value=cap,
                     mend="raise it and start again: everything finished is kept",
                 )  # fmt: skip
 
     def _now(self) -> Spent:
-        seconds = time.monotonic() - self._began
         used = meter.used()
+        engines = Spent(0.0, 0.0, used.requests, used.computed_tokens, used.generated_tokens,
+                        used.money)  # fmt: skip
+        return engines + self._seconds(time.monotonic() - self._began)
+
+    def _seconds(self, seconds: float) -> Spent:
+        """So many seconds, with what they cost."""
         device_seconds = seconds * devices()
         per_hour = self._recipe.costs.gpu_hour or 0.0
-        return Spent(
-            seconds, device_seconds, used.requests, used.computed_tokens, used.generated_tokens,
-            used.money + device_seconds / 3600 * per_hour,
-        )  # fmt: skip
+        return Spent(seconds, device_seconds, money=device_seconds / 3600 * per_hour)
+
+
+def _largest(spent: Iterable[Spent]) -> Spent:
+    """The largest of each figure."""
+    found = [Spent(), *spent]
+    return Spent(*(max(getattr(one, f.name) for one in found) for f in fields(Spent)))
 
 
 def _after_a_whole_line(file: Path) -> bytes:

@@ -75,6 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         recipe = Recipe.load(run.recipe)
         job = Job(folder, loop, recipe, run, options.round, options.attempt, options.judge, books)
         books.hold_to(Spent())
+        books.watch(lambda error: _pause(books, error))
         try:
             _STAGES[options.stage](job)
         finally:
@@ -86,6 +87,15 @@ def main(argv: list[str] | None = None) -> int:
     except RlaifError as error:
         return _said(error, FAILED)
     return 0
+
+
+def _pause(books: Books, error: BudgetError) -> None:
+    """End this process and all that it has started: another second cannot be paid for."""
+    lifeline.kill_below(os.getpid())
+    books.line()
+    _said(error, PAUSED)
+    sys.stderr.flush()
+    os._exit(PAUSED)
 
 
 def _said(error: RlaifError, status: int) -> int:
@@ -164,11 +174,6 @@ def _train(stage: str) -> Callable[[Job], None]:
                 break
             except subprocess.TimeoutExpired:
                 job.books.line()
-            try:
-                job.books.hold_to(Spent(_BEAT_SECONDS, _BEAT_SECONDS))
-            except BudgetError:
-                lifeline.kill_below(os.getpid())
-                raise
         if status:
             raise TrainError(f"{stage} ended with exit status {status}", file=job.run.recipe)
 

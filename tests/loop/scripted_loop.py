@@ -7,6 +7,7 @@ well under a second. `fail` lets a stage end badly once, and `kill` lets the loo
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import io
 import json
 import zlib
@@ -21,7 +22,7 @@ import rlaif.loop.measure
 import rlaif.pipeline
 from rlaif.constitution import Constitution, Principle
 from rlaif.engines.meter import metered
-from rlaif.engines.protocol import Label
+from rlaif.engines.protocol import Engine, Label
 from rlaif.engines.scripted import ScriptedEngine
 from rlaif.loop import rounds, stage
 from rlaif.loop.child import Ended
@@ -43,7 +44,7 @@ class ScriptedLoop:
         done: the stages that were started, in order.
         said: what the loop told.
         fail: statuses that a stage ends with, in turn, in place of being done.
-        kill: a stage before which the loop's own process ends.
+        kill: a stage before which the loop's own process ends, once `kill_after` stages are done.
         words: how many words a model's answers have, by the round that made it (-1: the student).
         bias: of the judge: what is added to the chance that a response keeps a principle.
     """
@@ -55,12 +56,13 @@ class ScriptedLoop:
         self.said: list[str] = []
         self.fail: dict[str, list[int]] = {}
         self.kill: str | None = None
+        self.kill_after = 0
         self.words: dict[int, int] = {}
         for name in ("student", "teacher"):
             (root / name).mkdir(parents=True)
             (root / name / "model.safetensors").write_bytes(name.encode())
-        self.prompts("prompts", 8)
-        self.prompts("held-out", 4)
+        self.prompts("prompts", 4)
+        self.prompts("held-out", 2)
         self.constitution()
         self.save(**sections)
         monkeypatch.setattr(rounds, "run_child", self._run_child)
@@ -87,10 +89,14 @@ class ScriptedLoop:
             "student": {"model": "student"},
             "teacher": {"model": "teacher"},
             "prompts": {"path": "prompts.jsonl", "shard_size": 2},
-            "sample": {"n": 3},
+            "sample": {"n": 3, "max_tokens": 10},
             "pick": {"pairs": "all", "pair_margin": 0.0},
             "train": {"sft": {}, "dpo": {}},
-            "evaluate": {"prompts": {"path": "held-out.jsonl"}},
+            "evaluate": {
+                "prompts": {"path": "held-out.jsonl"},
+                "max_tokens": 10,
+                "bootstrap": 20,
+            },
             "loop": {"rounds": 2, "stop": QUIET},
         }
         for name, section in sections.items():
@@ -130,23 +136,23 @@ class ScriptedLoop:
         if arguments[1] != "rlaif.loop.stage":
             return Ended(0, 0.0, "")
         label = f"{int(arguments[5]):02d}-{arguments[2]}" if arguments[5] != "-1" else arguments[2]
-        if label == self.kill:
-            self.kill = None
+        if label == self.kill and len(self.done) >= self.kill_after:
+            self.kill, self.kill_after = None, 0
             raise KilledError
         self.done.append(label)
         if self.fail.get(label):
             return Ended(self.fail[label].pop(0), 0.0, "rlaif: it failed")
         with contextlib.redirect_stderr(io.StringIO()) as told:
-            status = stage.main(list(arguments[2:]))
+            # Of its own, as a process has one: what is counted in it is the stage's.
+            status = contextvars.copy_context().run(stage.main, list(arguments[2:]))
         return Ended(status, 0.0, told.getvalue())
 
-    def _load(self, model: Any, state: Path | None = None) -> ScriptedEngine:
+    def _load(self, model: Any, state: Path | None = None) -> Engine:
         weights = Path(model.model) / "model.safetensors"
         name = weights.read_bytes().decode()
         made = int(name.rpartition("round ")[2]) if "round " in name else -1
         engine = ScriptedEngine(_answers(name, self.words.get(made, 3)), _masses, name=name)
-        metered(engine)
-        return engine
+        return metered(engine)
 
     def _train(self, name: str) -> Callable[[stage.Job], None]:
         """Writes the files that a training writes; what is in them follows from what it is of."""
@@ -155,7 +161,10 @@ class ScriptedLoop:
             data = "sft" if name == "sft" else "pairs"
             rows = [p.read_bytes() for p in sorted(job.run.data(data).glob("*.parquet"))]
             made = fingerprint(
-                [zlib.crc32(b"".join(rows)), job.recipe.train.model_dump(mode="json")]
+                [
+                    zlib.crc32(b"".join(rows)),
+                    job.recipe.train.model_dump(mode="json", exclude={"also"}),
+                ]
             )
             final = job.run.model(name) / "final"
             final.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,402 @@
+"""The loop's own decisions, over whole loops of scripted models in this process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rlaif.errors import BudgetError, RecipeError, TrainError
+from rlaif.loop import stage
+from rlaif.loop.spending import read_cost, total
+from tests.loop.scripted_loop import KilledError, ScriptedLoop
+
+ROUND_0 = ["00-sample", "00-judge", "00-sft", "00-dpo", "00-evaluate"]
+ROUND_1 = ["01-sample", "01-judge", "01-dpo", "01-evaluate"]
+
+
+@pytest.fixture
+def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScriptedLoop:
+    return ScriptedLoop(tmp_path, monkeypatch)
+
+
+def best(loop: ScriptedLoop) -> str:
+    return (loop.run / "best" / "model.safetensors").read_text()
+
+
+def final(loop: ScriptedLoop, round_: int) -> str:
+    place = f"rounds/{round_:02d}/models/dpo/final/model.safetensors"
+    return (loop.run / place).read_text()
+
+
+def test_stages_come_in_order_and_a_finished_loop_does_none_again(loop: ScriptedLoop) -> None:
+    state = loop.loop()
+    assert loop.done == ROUND_0 + ROUND_1
+    assert (state.status, [one.round for one in state.rounds]) == ("finished", [0, 1])
+    told = loop.told()
+    assert loop.loop() == state
+    assert loop.done == [] and loop.told() == told
+
+
+@pytest.mark.parametrize("moment", ["00-sample", "00-dpo", "00-evaluate", "01-judge"])
+def test_a_loop_that_dies_before_a_stage_goes_on_at_that_stage(
+    loop: ScriptedLoop, moment: str
+) -> None:
+    loop.kill = moment
+    with pytest.raises(KilledError):
+        loop.loop()
+    first = loop.done
+    state = loop.loop()
+    assert first + loop.done == ROUND_0 + ROUND_1
+    assert loop.done[0] == moment and state.status == "finished"
+
+
+def test_more_rounds_are_added_to_a_finished_loop(loop: ScriptedLoop) -> None:
+    loop.loop()
+    loop.save(loop={"rounds": 3})
+    assert [one.round for one in loop.loop().rounds] == [0, 1, 2]
+    assert loop.done == ["02-sample", "02-judge", "02-dpo", "02-evaluate"]
+
+
+@pytest.mark.parametrize("section", [{"sample": {"n": 3, "top_p": 0.5}}, {"constitution": "+"}])
+def test_a_change_to_finished_work_is_refused_and_nothing_is_done(
+    loop: ScriptedLoop, section: dict[str, Any]
+) -> None:
+    loop.loop()
+    before = loop.files("data", "manifests", "models")
+    if "constitution" in section:
+        loop.constitution(weight=3.0)
+    else:
+        loop.save(**section)
+    with pytest.raises(RecipeError, match=r"would change 00-\w+, which is finished: .* was .* is"):
+        loop.loop()
+    assert loop.done == [] and loop.files("data", "manifests", "models") == before
+
+
+def test_a_refused_change_can_be_made_on_purpose_from_the_stage_on(loop: ScriptedLoop) -> None:
+    loop.loop()
+    loop.save(pick={"pairs": "best_worst", "pair_margin": 0.0})
+    with pytest.raises(RecipeError, match=r"pick\.pairs was .*--restart-from 00/judge"):
+        loop.loop()
+    samples = loop.files("data/samples")
+    loop.loop("00/judge")
+    assert loop.done == ROUND_0[1:] + ROUND_1
+    assert loop.files("data/samples").keys() == samples.keys()
+    first = {k: v for k, v in samples.items() if k.startswith("rounds/00")}
+    assert first.items() <= loop.files("data/samples").items(), "round 0 is not sampled again"
+
+
+def test_a_change_to_what_is_still_to_come_is_no_change_to_what_is_finished(
+    loop: ScriptedLoop,
+) -> None:
+    loop.kill = "00-dpo"
+    with pytest.raises(KilledError):
+        loop.loop()
+    loop.save(train={"sft": {}, "dpo": {"beta": 0.3}})
+    assert loop.loop().status == "finished"
+    assert loop.done == ROUND_0[3:] + ROUND_1
+
+
+def test_a_run_folder_that_was_moved_is_the_same_run(loop: ScriptedLoop, tmp_path: Path) -> None:
+    loop.loop()
+    loop.run.rename(tmp_path / "moved")
+    loop.run = tmp_path / "moved"
+    loop.save()
+    assert loop.loop().status == "finished"
+    assert loop.done == []
+
+
+def test_a_stage_that_is_no_stage_is_refused_before_anything_is_touched(
+    loop: ScriptedLoop,
+) -> None:
+    with pytest.raises(RecipeError, match="--restart-from: no such stage"):
+        loop.loop("0/jugde")
+    assert not loop.run.exists()
+
+
+@pytest.mark.parametrize(
+    ("train", "settings", "number"),
+    [({"sft": None, "dpo": None}, {}, 0), ({"sft": {}, "dpo": None}, {}, 1),
+     ({"sft": None, "dpo": None, "reward": {}}, {}, 0)],
+)  # fmt: skip
+def test_a_round_that_would_train_nothing_is_refused_before_anything_is_paid_for(
+    loop: ScriptedLoop, train: dict[str, Any], settings: dict[str, Any], number: int
+) -> None:
+    loop.save(train=train, loop={"rounds": 2, **settings})
+    with pytest.raises(RecipeError, match=f"train: round {number} would train no student"):
+        loop.loop()
+    assert not loop.run.exists()
+
+
+def test_sft_in_every_round_needs_no_dpo(loop: ScriptedLoop) -> None:
+    loop.save(train={"sft": {}, "dpo": None}, loop={"rounds": 2, "sft": "every"})
+    assert loop.loop().status == "finished"
+
+
+# Governor
+
+
+def test_a_loop_stops_with_the_reason_and_leaves_the_best_round_s_model(
+    loop: ScriptedLoop,
+) -> None:
+    loop.save(loop={"rounds": 3, "stop": {"max_length_growth": 2.0}})
+    loop.words = {-1: 3, 0: 4, 1: 30, 2: 3}
+    state = loop.loop()
+    assert state.status == "stopped" and state.stopped is not None
+    assert (state.stopped.round, state.stopped.rule) == (1, "length")
+    assert loop.said[-1].startswith("stopped in round 1: answers have grown from")
+    assert [line.partition("-")[0] for line in loop.done] == ["00"] * 5 + ["01"] * 4
+    assert loop.told()["best"] == 0 and best(loop) == final(loop, 0)
+
+
+def test_started_again_it_stops_at_the_same_place_and_goes_on_where_the_rule_is_loosened(
+    loop: ScriptedLoop,
+) -> None:
+    loop.save(loop={"rounds": 3, "stop": {"max_length_growth": 2.0}})
+    loop.words = {-1: 3, 0: 4, 1: 30, 2: 3}
+    stopped = loop.loop()
+    assert loop.loop() == stopped and loop.done == []
+    loop.save(loop={"rounds": 3})
+    assert loop.loop().status == "finished"
+    assert {line.partition("-")[0] for line in loop.done} == {"02"}
+
+
+def test_a_loop_that_stops_in_its_first_round_has_no_best_one(loop: ScriptedLoop) -> None:
+    loop.loop()
+    assert (loop.run / "best").is_dir()
+    loop.save(seed=9, loop={"rounds": 2, "stop": {"max_length_growth": 2.0}})
+    loop.words = {-1: 3, 0: 30}
+    assert loop.loop("0/sample").best is None, "and what was the best is none of this run's"
+    assert not (loop.run / "best").exists() and loop.told()["best"] is None
+
+
+def test_a_round_that_fails_its_checks_is_rolled_back_and_tried_again_with_other_filters(
+    loop: ScriptedLoop,
+) -> None:
+    loop.words = {-1: 3, 0: 3, 1: 30}
+    retry = {"pick": {"pairs": "best_worst"}}
+    settings = {"rounds": 2, "retries": 2, "retry": retry, "stop": {"max_length_growth": 2.0}}
+    loop.save(loop=settings)
+    state = loop.loop()
+    assert loop.done == ROUND_0 + ROUND_1 * 3
+    assert [(r.round, r.attempt, r.rule) for r in state.rolled_back] == [
+        (1, 0, "length"), (1, 1, "length"),
+    ]  # fmt: skip
+    assert state.status == "stopped" and state.stopped is not None
+    assert state.stopped.attempt == 2
+    assert loop.recipe(1)["pick"]["pairs"] == "best_worst"
+    seeds = [json.loads(json.dumps(loop.recipe(1)["seed"]))]
+    for attempt in (0, 1):
+        kept = loop.run / "rounds" / f"01.rolled-back-{attempt}"
+        assert json.loads((kept / "figures.json").read_text())["attempt"] == attempt
+        assert (kept / "data/samples/00000.parquet").is_file()
+        seeds.append((kept / "recipe.yaml").read_text().partition("seed: ")[2].split()[0])
+    assert len(set(map(str, seeds))) == 3
+    assert loop.loop() == state and loop.done == []
+
+
+@pytest.mark.parametrize("moments", [["01-sample"], ["01-sample", "01-evaluate"]])
+def test_a_rollback_that_is_cut_short_is_gone_on_with(
+    loop: ScriptedLoop, moments: list[str]
+) -> None:
+    """The loop dies in its second attempt at a round; which attempt it was is not forgotten."""
+    loop.words = {-1: 3, 0: 3, 1: 30}
+    loop.save(loop={"rounds": 2, "retries": 1, "stop": {"max_length_growth": 2.0}})
+    loop.kill_after = len(ROUND_0 + ROUND_1)
+    for moment in moments:
+        loop.kill = moment
+        with pytest.raises(KilledError):
+            loop.loop()
+    state = loop.loop()
+    assert [(r.round, r.attempt) for r in state.rolled_back] == [(1, 0)]
+    assert sorted(p.name for p in (loop.run / "rounds").iterdir()) == [
+        "00", "01", "01.rolled-back-0",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("step", ["before its record goes", "before it is moved"])
+def test_a_death_between_the_steps_of_a_rollback_loses_nothing(
+    loop: ScriptedLoop, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    from rlaif.loop.finished import Finished
+
+    loop.words = {-1: 3, 0: 3, 1: 30}
+    loop.save(loop={"rounds": 2, "retries": 1, "stop": {"max_length_growth": 2.0}})
+
+    def die(*_: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        if step == "before its record goes":
+            patched.setattr(Finished, "forget_from", die)
+        else:
+            patched.setattr(Path, "rename", _dying_for(loop.run / "rounds" / "01", Path.rename))
+        with pytest.raises(KilledError):
+            loop.loop()
+    assert loop.told()["rolled_back"], "it was told before anything was moved"
+    loop.loop()
+    assert loop.done == ROUND_1
+    kept = loop.run / "rounds" / "01.rolled-back-0"
+    assert json.loads((kept / "figures.json").read_text())["attempt"] == 0
+
+
+def _dying_for(folder: Path, real: Any) -> Any:
+    def rename(self: Path, target: Path) -> Path:
+        if self == folder:
+            raise KilledError
+        made: Path = real(self, target)
+        return made
+
+    return rename
+
+
+def test_restarting_an_earlier_round_forgets_how_often_a_later_one_was_tried(
+    loop: ScriptedLoop,
+) -> None:
+    loop.words = {-1: 3, 0: 3, 1: 30}
+    loop.save(loop={"rounds": 2, "retries": 1, "stop": {"max_length_growth": 2.0}})
+    assert loop.loop().attempt(1) == 1
+    loop.words = {}
+    state = loop.loop("0/evaluate")
+    assert state.rolled_back == [] and state.status == "finished"
+    assert state.rounds[1].attempt == 0
+
+
+def test_a_judge_under_its_gate_stops_the_loop_before_anything_is_labelled(
+    loop: ScriptedLoop,
+) -> None:
+    rows = [
+        {"prompt": f"q {i}", "responses": [f"one {i}", f"two {i}"], "better": i % 2}
+        for i in range(40)
+    ]
+    (loop.root / "gate.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    loop.save(gate={"data": "gate.jsonl", "min_accuracy": 0.95, "calibrate": None})
+    state = loop.loop()
+    assert state.status == "stopped" and state.stopped is not None
+    assert (state.stopped.round, state.stopped.rule) == (0, "judge")
+    assert "0.95" in state.stopped.reason or "95" in state.stopped.reason
+    assert loop.done == ["00-sample"] and not loop.files("data")
+
+
+# Stages that end badly
+
+
+def test_a_stage_that_was_killed_is_started_again_once(loop: ScriptedLoop) -> None:
+    loop.fail = {"00-judge": [-9]}
+    assert loop.loop().status == "finished"
+    assert loop.done == ["00-sample", "00-judge", *ROUND_0[1:], *ROUND_1]
+
+
+def test_a_stage_that_is_killed_each_time_ends_the_loop_with_its_name(loop: ScriptedLoop) -> None:
+    loop.fail = {"00-judge": [-9, -9]}
+    with pytest.raises(TrainError, match=r"00-judge failed \(killed by signal 9\)"):
+        loop.loop()
+    assert loop.loop().status == "finished", "what was finished is kept"
+    assert loop.done[0] == "00-judge"
+
+
+def test_a_stage_that_fails_is_told_and_not_tried_again(loop: ScriptedLoop) -> None:
+    loop.fail = {"00-dpo": [stage.FAILED]}
+    with pytest.raises(TrainError, match=r"00-dpo\.txt: 00-dpo failed \(status 2\): it failed; "):
+        loop.loop()
+    assert loop.done.count("00-dpo") == 1
+    assert loop.loop().status == "finished"
+
+
+def test_while_a_loop_runs_it_is_told_to_be_running(loop: ScriptedLoop) -> None:
+    loop.loop()
+    loop.save(loop={"rounds": 3})
+    loop.kill = "02-sample"
+    with pytest.raises(KilledError):
+        loop.loop()
+    assert loop.told()["status"] == "running" and loop.told()["best"] is not None
+
+
+def test_a_damaged_shard_is_done_again_and_what_follows_from_it_is_not(loop: ScriptedLoop) -> None:
+    loop.loop()
+    before = loop.files("data", "manifests")
+    shard = loop.run / "rounds/00/data/samples/00001.parquet"
+    shard.write_bytes(b"damaged")
+    loop.loop()
+    assert loop.done == ["00-sample"]
+    assert loop.files("data", "manifests") == before
+
+
+# Budget
+
+
+def spent(loop: ScriptedLoop) -> int:
+    return total(read_cost(loop.run / "cost.jsonl")).tokens
+
+
+def test_a_budget_pauses_a_run_before_it_is_passed_and_a_higher_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = ScriptedLoop(tmp_path / "free", monkeypatch)
+    free.loop()
+    whole = spent(free)
+    again = ScriptedLoop(tmp_path / "paused", monkeypatch)
+    for share in (0.25, 0.5, 0.75):
+        cap = int(whole * share)
+        again.save(budget={"tokens": cap})
+        for _ in range(3):  # a supervisor that starts it again and again spends no more
+            with pytest.raises(BudgetError, match=rf"budget\.tokens: .*got {cap}.*raise it"):
+                again.loop()
+            assert 0.2 * whole - 100 < spent(again) <= cap
+        assert again.told()["status"] == "paused"
+    again.save()
+    assert again.loop().status == "finished"
+    assert spent(again) == whole, "nothing was done twice"
+
+
+# What is handed from round to round
+
+
+def adapters(loop: ScriptedLoop, round_: int) -> Any:
+    return loop.recipe(round_)["student"]["adapter"]
+
+
+def test_an_adapter_is_carried_on_or_merged(loop: ScriptedLoop) -> None:
+    train = {"sft": {}, "dpo": {}, "lora": {"r": 2}}
+    loop.save(train=train, loop={"rounds": 2, "lora": "continue"})
+    loop.loop()
+    assert adapters(loop, 0) is None
+    assert adapters(loop, 1) == str(loop.run / "rounds/00/models/dpo/adapter")
+    assert loop.recipe(1)["student"]["model"] == str(loop.root / "student")
+    loop.save(train=train, run=str(loop.root / "merged"))
+    loop.run = loop.root / "merged"
+    loop.loop()
+    assert adapters(loop, 1) is None
+    assert loop.recipe(1)["student"]["model"] == str(loop.run / "rounds/00/models/dpo/final")
+
+
+@pytest.mark.parametrize(("data", "also"), [("accumulate", ["00"]), ("replace", [])])
+def test_rounds_are_trained_on_all_rows_so_far_or_on_their_own(
+    loop: ScriptedLoop, data: str, also: list[str]
+) -> None:
+    loop.save(loop={"rounds": 2, "data": data})
+    loop.loop()
+    assert [Path(p).name for p in loop.recipe(1)["train"]["also"]] == also
+
+
+@pytest.mark.parametrize(
+    ("judge", "second"), [("teacher", "teacher"), ("student", "rounds/00/models/dpo/final")]
+)
+def test_the_student_becomes_the_next_judge_where_the_recipe_says_so(
+    loop: ScriptedLoop, judge: str, second: str
+) -> None:
+    loop.save(loop={"rounds": 2, "judge": judge})
+    state = loop.loop()
+    assert [one.judge for one in state.rounds] == [judge, judge]
+    assert loop.recipe(1)["teacher"]["model"].endswith(second)
+
+
+def test_a_recipe_without_a_loop_is_one_round(loop: ScriptedLoop) -> None:
+    recipe = yaml.safe_load(loop.file.read_text())
+    del recipe["loop"]
+    loop.file.write_text(yaml.safe_dump(recipe))
+    loop.loop()
+    assert loop.done == ROUND_0
