@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rlaif.constitution import Constitution
+from rlaif.errors import DataError, RecipeError
+from rlaif.label.method import Method
+from rlaif.loop.seeds import store_seeds
+from rlaif.recipe import Recipe
+from rlaif.records import Chat, Message, chat_to_json
+from rlaif.run_folder import RunFolder
+
+JUDGED = {
+    "pointwise": {"prompt": "Hi.", "response": "Ho.", "principle": "kind", "keeps": True},
+    "rating": {"prompt": "Hi.", "response": "Ho.", "principle": "kind", "rating": 4},
+    "pairwise": {"prompt": "Hi.", "responses": ["Ho.", "Hu."], "principle": "kind", "better": 1},
+}
+
+
+class Given:
+    """A recipe with seeds."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "constitution.yaml").write_text(
+            "name: t\nprinciples:\n- {id: kind, text: Be kind.}\n"
+        )
+        (root / "prompts.jsonl").write_text(json.dumps({"prompt": "x"}) + "\n")
+
+    def recipe(
+        self, mode: str = "pointwise", judge: Mapping[str, Any] | None = None, **seeds: Any
+    ) -> Recipe:
+        """With files of the rows that are given for `instructions` and `evaluations`."""
+        for name, rows in seeds.items():
+            text = "".join(
+                (row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows
+            )
+            (self.root / f"{name}.jsonl").write_text(text)
+        whole = {
+            "run": str(self.root / "run"), "constitution": "constitution.yaml",
+            "student": {"model": "s"}, "teacher": {"model": "t"},
+            "prompts": {"path": "prompts.jsonl"}, "judge": {"mode": mode, **(judge or {})},
+            "train": {"sft": {}, "dpo": {}},
+            "loop": {"seeds": {name: f"{name}.jsonl" for name in seeds}},
+        }  # fmt: skip
+        (self.root / "recipe.yaml").write_text(yaml.safe_dump(whole))
+        return Recipe.load(self.root / "recipe.yaml")
+
+    def rows(self, recipe: Recipe) -> tuple[list[tuple[Any, str]], list[str]]:
+        """Prompts with answers, and why others were kept aside."""
+        stage = store_seeds(RunFolder(self.root / "seed"), recipe)
+        rows = stage.read(0).to_pylist()
+        made = [(row["prompt"], row["completion"][-1]["content"]) for row in rows]
+        return made, [drop.reason for drop in stage.drops(0)]
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Given:
+    return Given(tmp_path)
+
+
+def asked(recipe: Recipe, *parts: str) -> Any:
+    """What the recipe's judge is asked, as it is stored."""
+    chat: Chat = (Message("user", "Hi."),)
+    constitution = Constitution.load(recipe.constitution)
+    text = constitution.principles[0].text
+    return chat_to_json(Method.load(recipe.judge).question(chat, text, *parts))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Hi.", "completion": "Ho."},
+        {"prompt": [{"role": "user", "content": "Hi."}],
+         "completion": [{"role": "assistant", "content": "Ho."}]},
+        {"messages": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Ho."}]},
+    ],
+)  # fmt: skip
+def test_instructions_are_taken_in_every_form_that_trl_knows(
+    given: Given, row: dict[str, Any]
+) -> None:
+    made, aside = given.rows(given.recipe(instructions=[row]))
+    assert made == [([{"role": "user", "content": "Hi."}], "Ho.")] and aside == []
+
+
+@pytest.mark.parametrize(("keeps", "word"), [(True, "yes"), (False, "no")])
+def test_a_pointwise_judgement_becomes_the_judge_s_own_question_and_its_word(
+    given: Given, keeps: bool, word: str
+) -> None:
+    recipe = given.recipe(evaluations=[JUDGED["pointwise"] | {"keeps": keeps}])
+    assert given.rows(recipe)[0] == [(asked(recipe, "Ho."), word)]
+
+
+@pytest.mark.parametrize("rating", [1, 4, 5])
+def test_a_rating_becomes_its_number(given: Given, rating: int) -> None:
+    recipe = given.recipe("rating", evaluations=[JUDGED["rating"] | {"rating": rating}])
+    assert given.rows(recipe)[0] == [(asked(recipe, "Ho."), str(rating))]
+
+
+@pytest.mark.parametrize(("better", "words"), [(0, ["A", "B"]), (1, ["B", "A"])])
+def test_a_comparison_is_taught_in_both_orders(given: Given, better: int, words: list[str]) -> None:
+    """Or a student could learn that the first is the better one."""
+    recipe = given.recipe("pairwise", evaluations=[JUDGED["pairwise"] | {"better": better}])
+    questions = [asked(recipe, "Ho.", "Hu."), asked(recipe, "Hu.", "Ho.")]
+    assert given.rows(recipe)[0] == list(zip(questions, words, strict=True))
+
+
+def test_a_principle_may_be_a_text_of_its_own(given: Given) -> None:
+    row = JUDGED["pointwise"] | {"principle": "Be brief."}
+    [(question, _)], _ = given.rows(given.recipe(evaluations=[row]))
+    assert "Be brief." in json.dumps(question)
+
+
+@pytest.mark.parametrize(
+    ("mode", "bad"),
+    [
+        ("pointwise", {"keeps": "yes"}), ("pointwise", {"keeps": 1}),
+        ("pointwise", {"keeps": None}),
+        ("pointwise", {"response": " "}), ("pointwise", {"principle": None}),
+        ("rating", {"rating": 0}), ("rating", {"rating": 6}), ("rating", {"rating": True}),
+        ("rating", {"rating": "4"}), ("pairwise", {"better": True}), ("pairwise", {"better": 2}),
+        ("pairwise", {"responses": ["one"]}), ("pairwise", {"responses": "Ho."}),
+    ],
+)  # fmt: skip
+def test_a_row_that_is_no_judgement_is_kept_aside_and_never_guessed_at(
+    given: Given, mode: str, bad: dict[str, Any]
+) -> None:
+    rows = [JUDGED[mode] | bad, JUDGED[mode]]
+    made, aside = given.rows(given.recipe(mode, evaluations=rows))
+    assert len(made) == (2 if mode == "pairwise" else 1) and len(aside) == 1
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["{", {"prompt": "Hi."}, {"prompt": "Hi.", "completion": ""}, {"messages": []},
+     {"prompt": "Hi.", "completion": None}, {"prompt": "", "completion": "Ho."}],
+)  # fmt: skip
+def test_a_bad_instruction_is_kept_aside(given: Given, bad: Any) -> None:
+    good = {"prompt": "Hi.", "completion": "Ho."}
+    made, aside = given.rows(given.recipe(instructions=[bad, good]))
+    assert len(made) == 1 and len(aside) == 1
+
+
+def test_a_judgement_of_another_mode_is_kept_aside_with_what_is_missing(given: Given) -> None:
+    rows = [JUDGED["pointwise"], JUDGED["rating"]]
+    _, aside = given.rows(given.recipe("rating", evaluations=rows))
+    assert aside == ["no `rating`, which a rating judge is taught by"]
+
+
+def test_both_kinds_are_taught_together(given: Given) -> None:
+    recipe = given.recipe(
+        instructions=[{"prompt": "Hi.", "completion": "Ho."}], evaluations=[JUDGED["pointwise"]]
+    )
+    assert [answer for _, answer in given.rows(recipe)[0]] == ["Ho.", "yes"]
+
+
+def test_a_file_without_one_usable_row_is_refused_with_the_first_reason(given: Given) -> None:
+    with pytest.raises(DataError, match=r"evaluations\.jsonl: holds no usable seed, first: no `"):
+        given.rows(given.recipe(evaluations=[{"prompt": "Hi."}]))
+
+
+def test_a_judge_that_gives_reasons_first_is_taught_none(given: Given) -> None:
+    recipe = given.recipe(judge={"reasoning": True}, evaluations=[JUDGED["pointwise"]])
+    with pytest.raises(RecipeError, match=r"judge\.reasoning: seeds have no reasons to give"):
+        given.rows(recipe)
+
+
+def test_seeds_are_stored_once_until_they_or_what_is_asked_change(given: Given) -> None:
+    recipe = given.recipe(evaluations=[JUDGED["pointwise"]])
+    given.rows(recipe)
+    shard = given.root / "seed/data/sft/00000.parquet"
+    before = shard.stat().st_ino
+    given.rows(recipe)
+    assert shard.stat().st_ino == before
+    given.rows(given.recipe(evaluations=[JUDGED["pointwise"]] * 2))
+    assert shard.stat().st_ino != before
