@@ -184,7 +184,7 @@ def _train(run: _Run, short: Recipe, found: Probe) -> None:
     folder, rows = run.folder, found.labels
     assert rows is not None
     stages = round_recipe.training_stages(short, 0)
-    more = RunFolder(folder.root / "more")
+    more = RunFolder(folder.root / "more").create()
     if stages:
         repeated(folder.round(0), more, short, rows)
         _write_round(folder, short, [more])

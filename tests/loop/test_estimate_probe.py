@@ -11,6 +11,7 @@ import pytest
 
 from rlaif.loop.estimate_report import beside
 from tests.engines.openai.misbehaving_server import MisbehavingServer
+from tests.loop.differing_judge import differing
 from tests.loop.tiny_loop import TinyLoop, make_models
 from tests.train.tiny_run import environment
 
@@ -37,19 +38,19 @@ def estimate(tiny: TinyLoop, prompts: int) -> str:
 def test_requests_tokens_and_money_come_near_those_of_the_loop(
     tmp_path: Path, models: Path
 ) -> None:
-    with MisbehavingServer() as server:
+    with MisbehavingServer(differing) as server:
         tiny = TinyLoop(
             tmp_path, models,
             teacher={
                 "model": "m", "engine": "openai", "dtype": "auto",
                 "engine_args": {"base_url": server.base_url, "prices": {"input": 1, "output": 2}},
             },
-            # A student whose answers do not change, so that all that is left is the arithmetic.
             train={"sft": None, "dpo": {"learning_rate": 0.0, "max_steps": 4}},
             costs={"gpu_hour": 0.0},
         )  # fmt: skip
         tiny.write_prompts("prompts", 24)
-        printed = estimate(tiny, 8)
+        tiny.write_prompts("held-out", 12)
+        printed = estimate(tiny, 16)
         assert "HEAVY []" in printed
         assert "a person's: 0.05 to 1.5" in printed
         status, said = tiny.loop()
@@ -59,10 +60,13 @@ def test_requests_tokens_and_money_come_near_those_of_the_loop(
     assert [r.stage for r in rows] == ["sample", "judge", "dpo", "evaluate"] * 2
     for row in rows:
         assert row.real is not None and row.foreseen is not None
-        assert row.foreseen.requests == pytest.approx(row.real.requests, rel=0.25)
-        assert row.foreseen.tokens == pytest.approx(row.real.tokens, rel=0.25)
-        assert row.foreseen.money == pytest.approx(row.real.money, rel=0.25)
         assert row.foreseen.seconds > 0
+        # A student that learns nothing does not come to answer as its picks do; the first round is
+        # the same whatever it learns.
+        if row.round == 0:
+            assert row.foreseen.requests == pytest.approx(row.real.requests, rel=0.25)
+            assert row.foreseen.tokens == pytest.approx(row.real.tokens, rel=0.25)
+            assert row.foreseen.money == pytest.approx(row.real.money, rel=0.25)
     told = json.loads((tiny.run / "estimate.json").read_text())
     assert told["label"]["money_each"] > 0 and 0 < told["label"]["pass_rate"] <= 1
     assert not (tiny.run / "estimate").exists()
