@@ -7,6 +7,7 @@ Each part can be run by itself, as ``python scripts/loop_<part>.py``.
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Annotated
 
@@ -18,18 +19,15 @@ PARTS = ("sandbox", "kills", "estimate", "report")
 
 
 def rows_of(part: str) -> list[Row]:
-    """The rows of one part."""
-    if part == "sandbox":
-        from loop_sandbox import rows
-    elif part == "kills":
-        from loop_kills import rows
-    elif part == "estimate":
-        from loop_estimate import rows
-    elif part == "report":
-        from loop_report import rows
-    else:
+    """The rows of one part.
+
+    Raises:
+        BadParameter: there is no such part.
+    """
+    if part not in PARTS:
         raise typer.BadParameter(f"no such part: {part}; there are {', '.join(PARTS)}")
-    return rows()
+    found: list[Row] = importlib.import_module(f"loop_{part}").rows()
+    return found
 
 
 def main(

@@ -40,9 +40,8 @@ def fixed(recipe: dict[str, Any]) -> None:
     """Three rounds, each on a third of the prompts. A round that is no better is no reason to stop:
     what is asked here is whether any is worse."""
     recipe["prompts"] |= {"limit": 340, "shard_size": 170}
-    recipe["sample"]["n"] = 10
     recipe["train"]["dpo"] |= {"max_steps": 260}
-    recipe["loop"] |= {"rounds": 3}
+    recipe["loop"] |= {"rounds": 3, "sft": "every"}
     recipe["loop"]["stop"] |= {"not_better": False}
 
 
