@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
              for i, text in enumerate(NASTY)]  # fmt: skip
     # A mark at the very beginning of all texts: a decoder must not swallow it.
     marked = ("\ufeffMarked?", ["Answer m a.", "Answer m b.", "Answer m c."])
-    found = make_run(tmp_path_factory.mktemp("run"), [marked, *plain_texts(40), *nasty])
+    found = make_run(tmp_path_factory.mktemp("run"), [marked, *nasty, *plain_texts(40)])
     write_report(found.root)
     return found
 
@@ -177,6 +177,15 @@ def test_a_letter_that_grows_in_lower_case_moves_nothing(browser: Browser, tmp_p
 
 def test_a_text_of_the_run_can_be_anything(tab: Tab, run: RunFolder) -> None:
     tab.choose(kind="-1")
+    seen = ""
+    for _ in range(8):  # without a search, and then with one, which marks what it found
+        seen += "".join(tab.cards())
+        tab.page.click("#on")
+        tab.page.wait_for_timeout(50)
+        assert tab.page.locator(".card img, .card script").count() == 0
+    assert "<img src=x onerror=alert(1)>" in seen
+    tab.look_for("<img src=x")
+    assert told(tab.count) > 0 and tab.page.locator(".card img").count() == 0
     for i, text in enumerate(NASTY):
         tab.look_for(f"Nasty {i}:")
         words = tab.page.locator(".card .words").evaluate_all("all => all.map(w => w.textContent)")
@@ -214,8 +223,8 @@ def test_the_keyboard_is_enough(tab: Tab, run: RunFolder) -> None:
 
 
 def test_the_screens_end_where_the_rows_do(tab: Tab) -> None:
-    tab.look_for("Answer 17 b")
-    assert tab.page.locator("#back").is_disabled()
+    tab.look_for("Answer 1")
+    assert tab.page.locator("#back").is_disabled() and told(tab.count) > 10
     while tab.page.locator("#on").is_enabled():
         before = tab.page.inner_text("#screen")
         tab.page.click("#on")
@@ -283,6 +292,8 @@ def test_a_phone_is_wide_enough(browser: Browser, run: RunFolder, tmp_path: Path
             details.click()
         assert tab.overflow() == 0
         assert tab.page.locator("#on").is_visible()
+        cut = "[...document.querySelectorAll('.words')].some(w => w.scrollWidth > w.clientWidth)"
+        assert not tab.page.evaluate(cut)
         tab.page.context.close()
 
 
