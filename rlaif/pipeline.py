@@ -15,10 +15,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +35,7 @@ from rlaif.label.method import Method
 from rlaif.label.revise import Revising
 from rlaif.label.scores import refuse_pairwise_vetoes
 from rlaif.label.templates import load_template
+from rlaif.label_counts import Labelled, count
 from rlaif.recipe import Model, Recipe
 from rlaif.records import Record
 from rlaif.reviews import store_reviews
@@ -55,31 +54,6 @@ from rlaif.stages import (
     stored_verdicts,
 )
 from rlaif.tables import SAMPLES, records_from_table, records_to_table
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """What labelling made, in counts.
-
-    Attributes:
-        prompts: usable prompts.
-        responses: sampled responses, and revisions of them.
-        verdicts: what the judge was asked.
-        abstentions: verdicts without a label.
-        picks: rows to fine-tune on.
-        pairs: preference pairs.
-        dropped: rows kept aside, by stage and reason.
-        judged: ids of the principles that this call put to the judge.
-    """
-
-    prompts: int
-    responses: int
-    verdicts: int
-    abstentions: int
-    picks: int
-    pairs: int
-    dropped: dict[str, dict[str, int]]
-    judged: tuple[str, ...]
 
 
 def label(recipe: Recipe, progress: Progress = silent) -> Labelled:
@@ -168,7 +142,7 @@ def keep(recipe: Recipe, progress: Progress = silent, asked: tuple[str, ...] = (
         picks = _filtered(run, recipe, sure, progress)
         first = [Stage(run, "prompts", SAMPLES), Stage(run, "samples", SAMPLES), judged]
         flow = [*first, *picked.values(), *sure.values(), *picks.values()]
-        counts = _count(flow, verdicts, picks, asked)
+        counts = count(flow, verdicts, picks, asked)
         run.log("labelled", **asdict(counts))
     return counts
 
@@ -435,48 +409,6 @@ def _store_side_by_side(run: RunFolder, stage: str, base: Stage, trained: Stage)
 def read_records(stage: Stage) -> list[Record]:
     """All records of a stage."""
     return [record for shard in stage.shards() for record in records_from_table(stage.read(shard))]
-
-
-def _count(
-    flow: Sequence[Stage],
-    verdicts: Verdicts,
-    picks: dict[str, Stage],
-    asked: tuple[str, ...],
-) -> Labelled:
-    prompts, _, judged, *_ = flow
-    # Shard by shard: a run may be larger than the memory.
-    responses = sum(_responses(judged, shard) for shard in judged.shards())
-    labels = [(_rows(s), _abstentions(s)) for s in verdicts.stages.values()]
-    return Labelled(
-        prompts=_rows(prompts),
-        responses=responses,
-        verdicts=sum(rows for rows, _ in labels),
-        abstentions=sum(abstained for _, abstained in labels),
-        picks=_rows(picks["sft"]),
-        pairs=_rows(picks["pairs"]),
-        dropped=_dropped(flow),
-        judged=asked,
-    )
-
-
-def _dropped(stages: Iterable[Stage]) -> dict[str, dict[str, int]]:
-    counts = {
-        stage.name: sum((Counter(stage.manifest(i).dropped) for i in stage.shards()), Counter())
-        for stage in stages
-    }
-    return {name: dict(sorted(count.items())) for name, count in counts.items() if count}
-
-
-def _responses(samples: Stage, shard: int) -> int:
-    return sum(len(row) for row in samples.read(shard)["responses"])
-
-
-def _abstentions(stage: Stage) -> int:
-    return sum(int(stage.read(shard)["log_odds"].null_count) for shard in stage.shards())
-
-
-def _rows(stage: Stage) -> int:
-    return sum(stage.manifest(shard).rows for shard in stage.shards())
 
 
 def _keep_inputs(run: RunFolder, recipe: Recipe) -> None:
