@@ -183,6 +183,8 @@ def loop(
     """Run rounds, each with the last one's student; started again, it goes on where it was."""
     from rlaif.loop.child import InterruptedLoopError
     from rlaif.loop.estimate_report import print_beside
+    from rlaif.loop.hub import publish
+    from rlaif.loop.places import LoopFolder
     from rlaif.loop.rounds import run_loop
     from rlaif.loop.rounds_report import print_rounds
     from rlaif.recipe import Recipe
@@ -193,7 +195,10 @@ def loop(
         print(f"rlaif: {interrupted}: started again, it goes on here", file=sys.stderr)
         raise typer.Exit(128 + interrupted.signal) from None
     print_rounds(state)
-    print_beside(Path(Recipe.load(recipe).run))
+    loaded = Recipe.load(recipe)
+    folder = LoopFolder(Path(loaded.run).absolute())
+    print_beside(folder.root)
+    publish(folder, loaded, state, _say)
 
 
 @app.command()

@@ -89,15 +89,19 @@ def print_beside(folder: Path, console: Console | None = None) -> None:
     if not any(row.foreseen for row in rows):
         return
     console = console or Console()
-    table = _table("tokens", "foreseen", "time", "foreseen", "money", "foreseen")
-    for row in rows:
-        table.add_row(_round(row.round), row.stage, *_pair(row.real, row.foreseen))
-    table.add_section()
     real, foreseen = (
         sum((s for row in rows if (s := getattr(row, name)) is not None), Spent())
         for name in ("real", "foreseen")
     )
-    table.add_row("all", "", *_pair(real, foreseen))
+    names = ["tokens", "foreseen", "time", "foreseen", "money", "foreseen"]
+    if not real.money and not foreseen.money:
+        names = names[:4]
+    table = _table(*names)
+    for row in rows:
+        cells = _pair(row.real, row.foreseen)[: len(names)]
+        table.add_row(_round(row.round), row.stage, *cells)
+    table.add_section()
+    table.add_row("all", "", *_pair(real, foreseen)[: len(names)])
     console.print(table)
 
 

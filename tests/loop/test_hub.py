@@ -9,6 +9,7 @@ import pytest
 from datasets import load_dataset
 from huggingface_hub import DatasetCard, ModelCard
 
+from rlaif.cli import loop
 from rlaif.loop.hub import publish
 from rlaif.loop.places import LoopFolder
 from rlaif.loop.state import State
@@ -133,13 +134,14 @@ def test_the_card_has_every_principle_the_figures_and_no_path_of_the_machine(
 ) -> None:
     folder = write(made)
     text = (folder.best / "README.md").read_text()
-    won = State.read(folder).rounds[1].win_rate
-    assert won is not None
-    for said in ("Be kind.", "Be long.", f"round 1: {won.value:.3f}", "| 1 | teacher | 8 |",
+    best = State.read(folder).best
+    assert best is not None and best.win_rate is not None
+    n, won, labels = best.round, best.win_rate, best.labels or {}
+    for said in ("Be kind.", "Be long.", f"round {n}: {won.value:.3f}", f"| {n} | teacher | {labels['prompts']} |",
                  "not held against labelled comparisons", "mean tokens"):  # fmt: skip
         assert said in text
-    labels = (folder.root / "labels" / "README.md").read_text()
-    assert str(made.root) not in text + labels
+    other = (folder.root / "labels" / "README.md").read_text()
+    assert str(made.root) not in text + other
 
 
 def test_what_a_principle_says_cannot_break_the_table(made: ScriptedLoop) -> None:
@@ -156,11 +158,11 @@ def test_datasets_loads_the_folder_of_labels_as_it_is(made: ScriptedLoop, tmp_pa
         rows = load_dataset(
             str(folder.root / "labels"), config, split="train", cache_dir=str(tmp_path / "cache")
         )
-        rounds = [folder.round(n).data(config) for n in (0, 1)]
-        counts = State.read(folder).rounds
-        name = {"pairs": "pairs", "sft": "picks"}[config]
-        assert len(rows) == sum((one.labels or {})[name] for one in counts)
-        assert column in rows.column_names and all(r.is_dir() for r in rounds)
+        state, name = State.read(folder), {"pairs": "pairs", "sft": "picks"}[config]
+        best = state.best
+        assert best is not None and column in rows.column_names
+        used = [one for one in state.rounds if one.round <= best.round]
+        assert len(rows) == sum((one.labels or {})[name] for one in used)
 
 
 def test_labels_of_one_round_alone_where_rounds_do_not_accumulate(made: ScriptedLoop) -> None:
@@ -180,3 +182,12 @@ def test_without_a_best_round_nothing_is_written(made: ScriptedLoop) -> None:
     folder = LoopFolder(made.run)
     publish(folder, Recipe.load(made.file), State())
     assert not (folder.root / "labels").exists()
+
+
+def test_the_command_writes_the_cards_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = ScriptedLoop(tmp_path, monkeypatch)
+    loop(made.file)
+    assert (made.run / "best" / "README.md").is_file()
+    assert (made.run / "labels" / "README.md").is_file()
