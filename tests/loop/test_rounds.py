@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from rlaif.errors import BudgetError, RecipeError, TrainError
+from rlaif.errors import BudgetError, JournalError, RecipeError, TrainError
 from rlaif.loop import stage
 from rlaif.loop.spending import read_cost, total
 from tests.loop.scripted_loop import KilledError, ScriptedLoop
@@ -323,6 +326,29 @@ def test_a_damaged_shard_is_done_again_and_what_follows_from_it_is_not(loop: Scr
     loop.loop()
     assert loop.done == ["00-sample"]
     assert loop.files("data", "manifests") == before
+
+
+@pytest.mark.parametrize("after", [3, 40, 90])
+def test_a_disk_that_is_full_for_a_while_costs_time_alone(
+    loop: ScriptedLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Full in the loop's own process or in a stage's, from some write on; then there is space."""
+    real, synced = os.fsync, itertools.count()
+
+    def full(descriptor: int) -> None:
+        if next(synced) >= after:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises((JournalError, TrainError), match=r"No space left .*free some space"):
+            loop.loop()
+    assert next(synced) > after
+    assert loop.loop().status == "finished"
+    undisturbed = ScriptedLoop(tmp_path / "undisturbed", monkeypatch)
+    undisturbed.loop()
+    assert loop.files("data") == undisturbed.files("data")
 
 
 # Budget
