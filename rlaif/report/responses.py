@@ -134,6 +134,7 @@ def _with_verdicts(
     found: Responses, run: RunFolder, principles: Mapping[str, int], judge: str | None
 ) -> Responses:
     compared: dict[int, tuple[Ints, Bytes]] = {}
+    asked: dict[int, tuple[pa.ChunkedArray, Ints]] = {}
     verdicts = abstentions = 0
     columns = ["record_id", "principle", "response", "other", "log_odds"]
     for stage in stages_under(run, "verdicts"):
@@ -148,7 +149,11 @@ def _with_verdicts(
                 break  # of a principle that is no longer in the constitution
             verdicts += table.num_rows
             abstentions += table.column("log_odds").null_count
-            _put(found, compared, row, table)
+            # Every principle has a verdict on the same responses: they are looked up once.
+            ids = table.column("record_id")
+            if shard.number not in asked or not asked[shard.number][0].equals(ids):
+                asked[shard.number] = ids, found.places(ids)
+            _put(found, compared, row, table, asked[shard.number][1])
     return Responses(
         found.ids, found.prompts, found.first, found.texts, found.probabilities,
         {row: _in_order(*pair) for row, pair in compared.items()}, verdicts, abstentions,
@@ -156,9 +161,12 @@ def _with_verdicts(
 
 
 def _put(
-    found: Responses, compared: dict[int, tuple[Ints, Bytes]], row: int, table: pa.Table
+    found: Responses,
+    compared: dict[int, tuple[Ints, Bytes]],
+    row: int,
+    table: pa.Table,
+    record: Ints,
 ) -> None:
-    record = found.places(table.column("record_id"))
     start = found.first[record]
     slot = start + table.column("response").to_numpy()
     known = (record >= 0) & (slot < found.first[record + 1])
