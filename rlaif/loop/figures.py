@@ -45,7 +45,8 @@ class Figures:
         metric: the recipe's own held-out metric.
         metric_by_principle: the same, by the principle's id.
         mean_tokens: of its answers to the evaluation prompts.
-        collapse: as `CollapseRow.as_dict`; None without anchors.
+        collapse: as `CollapseRow.as_dict`, with the anchors' own beside it as "anchors"; None
+            without anchors.
     """
 
     round: int

@@ -245,8 +245,8 @@ def _collapse(
     if len(anchors) < settings.fewest_texts:
         return None
     gold, found = embed(anchors), embed(texts)
-    row = watch(
+    own, row = watch(
         [RoundTexts(who, texts, found.vectors)],
         RoundTexts("anchors", anchors, gold.vectors), settings,
-    )[1]  # fmt: skip
-    return row.as_dict()
+    )  # fmt: skip
+    return row.as_dict() | {"anchors": own.as_dict()}

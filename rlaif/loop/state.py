@@ -87,10 +87,12 @@ class State:
     def write(self, folder: LoopFolder) -> None:
         """Put it in its place, atomically."""
         best_round = self.best
+        watched = {} if self.base is None else self.base.collapse or {}
         told: dict[str, Any] = {
             "format": FORMAT,
             "status": self.status,
             "base": None if self.base is None else self.base.as_dict(),
+            "anchors": watched.get("anchors"),
             "rounds": [one.as_dict() for one in self.rounds],
             "best": None if best_round is None else best_round.round,
             "stopped": None if self.stopped is None else asdict(self.stopped),

@@ -153,3 +153,34 @@ def test_each_stage_has_its_own_task(tiny_run: Make) -> None:
     run.save()
     with pytest.raises(RecipeError, match=r"train\.lora\.task_type"):
         lora_config(run.plan("reward"))
+
+
+def test_an_adapter_that_is_continued_is_one_adapter_on_the_first_base(tiny_run: Make) -> None:
+    run = tiny_run(sft=STEPS, dpo=STEPS, lora=LORA, continue_adapter=True)
+    sft = train("sft", run.recipe)
+    final = train("dpo", run.recipe)
+    # The reference is the adapter that DPO began with: policy and reference are equal at first.
+    assert run.history("dpo")[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
+    settings = json.loads((final.parent / "adapter" / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == str(run.root / "student")
+    assert not list((run.folder / "models" / "dpo").glob("adapter/ref"))
+    base = AutoModelForCausalLM.from_pretrained(run.root / "student", dtype=torch.float32)
+    adapted = logits(PeftModel.from_pretrained(base, final.parent / "adapter"), final)
+    merged = logits(AutoModelForCausalLM.from_pretrained(final), final)
+    torch.testing.assert_close(merged, adapted, atol=1e-5, rtol=1e-5)
+    before = logits(AutoModelForCausalLM.from_pretrained(sft), final)
+    assert (merged - before).abs().max() > 0.001, "it was trained on"
+
+
+def test_a_students_own_adapter_is_trained_on(tiny_run: Make) -> None:
+    run = tiny_run(sft=STEPS, lora=LORA)
+    first = train("sft", run.recipe).parent / "adapter"
+    kept = run.root / "kept"
+    first.rename(kept)
+    run.student = {**run.student, "adapter": str(kept)}
+    run.train = {"dpo": STEPS, "lora": LORA, "continue_adapter": True}
+    run.save()
+    final = train("dpo", run.recipe)
+    assert run.history("dpo")[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
+    settings = json.loads((final.parent / "adapter" / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] == str(run.root / "student")

@@ -9,6 +9,7 @@ import pytest
 
 from rlaif.errors import DataError, RecipeError, TrainError
 from rlaif.train.plan import Plan
+from tests.tiny_models import tiny_model_folder
 from tests.train.tiny_run import TinyRun, pairs, write_rows
 
 Make = Callable[..., TinyRun]
@@ -121,3 +122,38 @@ def test_a_run_without_evaluation_holds_nothing_out(tiny_run: Make) -> None:
 def test_an_evaluation_of_one_stage_holds_out_of_all(tiny_run: Make, block: Any) -> None:
     run = tiny_run(sft={}, dpo=block)
     assert Plan.of("sft", run.recipe).holds_out
+
+
+def test_rows_of_other_runs_are_trained_on_as_well_and_decide_the_fingerprint(
+    tiny_run: Make, tmp_path: Path
+) -> None:
+    run = tiny_run(dpo={})
+    alone = run.plan("dpo")
+    other = tmp_path / "other"
+    write_rows(other / "data" / "pairs", pairs(8), shards=1)
+    run.train = {"dpo": {}, "also": [str(other)]}
+    run.save()
+    both = run.plan("dpo")
+    assert both.data == (*alone.data, other / "data" / "pairs" / "00000.parquet")
+    assert both.fingerprint != alone.fingerprint
+    run.train |= {"sft": {}}
+    run.save()
+    assert len(run.plan("sft").data) == 2, "the other run has no picks, and that is no fault"
+    del run.train["sft"]
+    moved = tmp_path / "moved"
+    other.rename(moved)
+    run.train["also"] = [str(moved)]
+    run.save()
+    assert run.plan("dpo").fingerprint == both.fingerprint
+
+
+def test_training_may_start_from_another_model_than_the_one_that_was_sampled(
+    tiny_run: Make, tmp_path: Path
+) -> None:
+    run = tiny_run(dpo={})
+    own = run.plan("dpo")
+    other = tiny_model_folder(tmp_path / "another", seed=3)
+    run.train = {"dpo": {}, "start": {"model": str(other)}}
+    run.save()
+    assert run.plan("dpo").start.model == str(other)
+    assert run.plan("dpo").fingerprint != own.fingerprint
