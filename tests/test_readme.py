@@ -42,16 +42,17 @@ def test_the_model_section_that_is_shown_is_a_good_one() -> None:
 
 
 def test_the_gate_and_the_filters_are_sections_of_a_recipe() -> None:
-    _, _, gate, filters = blocks("yaml")
+    _, _, gate, filters, rounds = blocks("yaml")
     recipe = Recipe.model_validate(
         {
             "run": "run", "constitution": "c.yaml", "student": {"model": "s"},
             "teacher": {"model": "t"}, "prompts": {"path": "p.jsonl"},
-            **yaml.safe_load(gate), **yaml.safe_load(filters),
+            **yaml.safe_load(gate), **yaml.safe_load(filters), **yaml.safe_load(rounds),
         },
         strict=False,
     )  # fmt: skip
     assert recipe.anchors and recipe.filter and recipe.topics.cells == 32
+    assert recipe.loop and recipe.loop.judge == "hand_over" and recipe.budget.gpu_hours == 40
     assert recipe.gate and recipe.critic and recipe.revise and recipe.pick.min_confidence
 
 

@@ -64,6 +64,11 @@ def start(before: Before | None = None) -> None:
     _METER.set(_Meter(before))
 
 
+def stop() -> None:
+    """From now on, engines are not counted."""
+    _METER.set(None)
+
+
 def metered(engine: Engine) -> Engine:
     """The engine itself, counted where something asked for it."""
     meter = _METER.get()

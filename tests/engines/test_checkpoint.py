@@ -26,9 +26,10 @@ def one_line(error: BaseException) -> str:
     return str(error)
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(EngineError) as caught:
-        TransformersEngine(str(tmp_path / "nowhere"))
+        TransformersEngine("./nowhere")
     assert "no such model folder" in one_line(caught.value)
     assert "nowhere" in str(caught.value)
 
