@@ -11,6 +11,7 @@ from typing import Any
 
 from rlaif import lifeline
 from rlaif.errors import RlaifError
+from rlaif.loop.track import trackers
 from rlaif.recipe import Recipe
 
 
@@ -19,7 +20,7 @@ def check_training(recipe_file: str) -> None:
 
     Raises:
         RecipeError: an unknown key or a value of the wrong kind, with file, key and mend; a metric
-            that is not there.
+            or a tracker that is not there.
     """
     from peft import LoraConfig
 
@@ -34,6 +35,7 @@ def check_training(recipe_file: str) -> None:
     for key, block, made in blocks:
         if block is not None:
             check_keys(block, made, key, recipe_file)
+    trackers(recipe)
     if recipe.loop is not None and recipe.loop.metric is not None:
         from rlaif.loop.measure import load_metric
 

@@ -25,23 +25,10 @@ def track(loop: Recipe, root: Path, figures: Figures) -> None:
     Raises:
         RecipeError: no such tracker, or its library is not there.
     """
-    assert loop.loop is not None
-    names = [name for name in loop.loop.report_to if name != "none"]
-    if not names:
-        return
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-
-    known = {str(key): made for key, made in LOGGER_TYPE_TO_CLASS.items()}
-    for name in names:
-        if name not in known:
-            raise RecipeError(
-                "no such tracker", key="loop.report_to", value=name,
-                mend=f"use {', '.join(sorted(known))}",
-            )  # fmt: skip
+    for name, made in trackers(loop).items():
         folder = root / "tracked"
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            made = known[name]
             given = {"logging_dir": str(folder)} if made.requires_logging_directory else {}
             tracker = made("rlaif", **given)
             getattr(tracker, "start", lambda: None)()
@@ -52,6 +39,27 @@ def track(loop: Recipe, root: Path, figures: Figures) -> None:
             ) from error  # fmt: skip
         tracker.log(scalars(figures), step=figures.round)
         tracker.finish()
+
+
+def trackers(loop: Recipe) -> dict[str, Any]:
+    """The classes of accelerate's trackers that a recipe names, by name.
+
+    Raises:
+        RecipeError: no such tracker.
+    """
+    names = [name for name in loop.loop.report_to if name != "none"] if loop.loop else []
+    if not names:
+        return {}
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    known = {str(key): made for key, made in LOGGER_TYPE_TO_CLASS.items()}
+    for name in names:
+        if name not in known:
+            raise RecipeError(
+                "no such tracker", key="loop.report_to", value=name,
+                mend=f"use {', '.join(sorted(known))}",
+            )  # fmt: skip
+    return {name: known[name] for name in names}
 
 
 def scalars(figures: Figures) -> dict[str, float]:
