@@ -146,12 +146,18 @@ def test_a_teacher_behind_a_server_is_paid_by_the_recipes_prices(
         assert money - 2 * hours == pytest.approx(prices / 1e6, rel=0.05)
 
 
-@pytest.fixture(scope="module")
-def engine() -> dict[str, Any]:
-    """vLLM where it is; the shipped recipe with transformers, and loudly, where it is not."""
+def no_vllm() -> str | None:
+    """Why there is no vLLM; None where there is."""
     reason = vllm_server.why_not()
     if reason is None and not vllm_server.PYTHON.exists():
         reason = "scripts/install-vllm has not been run"
+    return reason
+
+
+@pytest.fixture(scope="module")
+def engine() -> dict[str, Any]:
+    """vLLM where it is; the shipped recipe with transformers, and loudly, where it is not."""
+    reason = no_vllm()
     if reason is None:
         given = {"python": str(vllm_server.PYTHON), "enforce_eager": True}
         return {
@@ -178,6 +184,8 @@ def test_self_rewarding_with_vllm_and_zero3_on_two_processes(
 
 def test_self_rewarding_without_vllm(tmp_path: Path, models: Path) -> None:
     """The same recipe, where vLLM and several processes are not to be had."""
+    if no_vllm() is None:
+        pytest.skip("the same recipe has run with vLLM")
     file = tiny("self-rewarding-8b", tmp_path, models)
     given = yaml.safe_load(file.read_text())
     plain = {"engine": "transformers", "engine_args": {}}
