@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +66,7 @@ class Running:
         finished: records of finished stages.
         digests: of files.
         say: is told what happens, a line at a time.
+        replaced: what this start has written over, as it was.
     """
 
     file: Path
@@ -74,6 +75,20 @@ class Running:
     finished: Finished
     digests: Digests
     say: Say
+    replaced: dict[Path, bytes | None] = field(default_factory=dict)
+
+    def remember(self, file: Path) -> None:
+        """A file is about to be written over."""
+        if file not in self.replaced:
+            self.replaced[file] = file.read_bytes() if file.is_file() else None
+
+    def put_back(self) -> None:
+        """A recipe that is refused leaves what it was refused for as it was."""
+        for file, data in self.replaced.items():
+            if data is None:
+                file.unlink(missing_ok=True)
+            else:
+                self.folder.run.write_bytes(file, data)
 
     @property
     def loop(self) -> Loop:
@@ -109,8 +124,12 @@ def run_loop(recipe_file: Path, *, restart_from: str | None = None, say: Say = p
         end_descendants(folder)
         remove_leftovers(folder, say)
         _check_training(running)
-        _begin(running, first)
-        return _rounds(running)
+        try:
+            _begin(running, first)
+            return _rounds(running)
+        except RecipeError:
+            running.put_back()
+            raise
 
 
 def _refuse_empty_rounds(running: Running) -> None:
@@ -127,6 +146,7 @@ def _refuse_empty_rounds(running: Running) -> None:
 
 def _begin(running: Running, first: Label | None) -> None:
     """Tell that the loop runs, and forget what is to be done again."""
+    running.remember(running.folder.state)
     state = State.read(running.folder)
     if first is not None:
         state.forget_after(first.round)
@@ -226,6 +246,7 @@ def _seeded(running: Running) -> Made:
             mend="add it; `{}` takes TRL's defaults",
         )  # fmt: skip
     run = running.folder.seed
+    running.remember(run.recipe)
     recipe = round_recipe.write_recipe(run, round_recipe.seed_recipe(running.recipe, run))
     inputs = Inputs(running.recipe, recipe, first.key, None, digests=running.digests)
     key = _do(running, Label.of(-1, "seed"), run, inputs, None, 0, "teacher")
@@ -256,6 +277,7 @@ def _round(
     _share_embeddings(folder, run)
 
     def recipe_with(prompts: Path | None) -> Recipe:
+        running.remember(run.recipe)
         return round_recipe.write_recipe(
             run,
             round_recipe.round_recipe(
@@ -398,6 +420,8 @@ def _check_training(running: Running) -> None:
 
 def _keep_inputs(running: Running) -> None:
     run = running.folder.run
+    for file in (run.recipe, run.constitution):
+        running.remember(file)
     recipe = running.recipe.model_dump(mode="json") | {"run": str(running.folder.root)}
     run.write_text(run.recipe, strict_yaml.dump(recipe))
     run.write_bytes(run.constitution, Path(running.recipe.constitution).read_bytes())

@@ -60,6 +60,7 @@ def test_a_change_to_finished_work_is_refused_and_nothing_is_done(
 ) -> None:
     loop.loop()
     before = loop.files("data", "manifests", "models")
+    told = told_of(loop.run)
     if "constitution" in section:
         loop.constitution(weight=3.0)
     else:
@@ -67,6 +68,13 @@ def test_a_change_to_finished_work_is_refused_and_nothing_is_done(
     with pytest.raises(RecipeError, match=r"would change 00-\w+, which is finished: .* was .* is"):
         loop.loop()
     assert loop.done == [] and loop.files("data", "manifests", "models") == before
+    assert told_of(loop.run) == told, "what was run is still told as it was"
+
+
+def told_of(run: Path) -> dict[str, bytes]:
+    """What a run folder says of itself: recipes, constitution, state."""
+    names = ("recipe.yaml", "constitution.yaml", "loop.json")
+    return {str(p.relative_to(run)): p.read_bytes() for n in names for p in run.rglob(n)}
 
 
 def test_a_refused_change_can_be_made_on_purpose_from_the_stage_on(loop: ScriptedLoop) -> None:
