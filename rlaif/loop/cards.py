@@ -249,11 +249,7 @@ def _cell(text: str) -> str:
 
 def told(figure: Figure | None) -> str:
     """A value with its interval; empty for none."""
-    if figure is None:
-        return ""
-    if figure.low is None or figure.high is None:
-        return f"{figure.value:.3f}"
-    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+    return "" if figure is None else str(figure)
 
 
 def _rate(rate: Mapping[str, Any]) -> str:

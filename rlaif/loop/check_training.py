@@ -9,8 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from rlaif import lifeline
-from rlaif.errors import RlaifError
+from rlaif.loop.child_main import child_main
 from rlaif.loop.track import trackers
 from rlaif.recipe import Recipe
 
@@ -42,16 +41,5 @@ def check_training(recipe_file: str) -> None:
         load_metric(recipe)
 
 
-def main() -> int:
-    """0: they are; 2: the last line says what is wrong."""
-    lifeline.hold()
-    try:
-        check_training(sys.argv[1])
-    except RlaifError as error:
-        print(f"rlaif: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(child_main(lambda: check_training(sys.argv[1])))

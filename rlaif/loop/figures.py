@@ -19,6 +19,11 @@ class Figure:
     low: float | None = None
     high: float | None = None
 
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
     @classmethod
     def of(cls, value: float, low: float = math.nan, high: float = math.nan) -> Figure | None:
         """A figure; None for NaN. An end of the interval that is NaN is none."""

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rlaif import lifeline
-from rlaif.errors import RlaifError
+from rlaif.loop.child_main import child_main
 from rlaif.loop.round_recipe import prompts_of_round
 from rlaif.prompts.load import load_prompts
 from rlaif.recipe import Prompts, Recipe
@@ -73,17 +72,9 @@ def _write(file: Path, records: Sequence[Record]) -> None:
     file.write_text(lines, "utf-8")
 
 
-def main() -> int:
-    """0: the files are there; 2: the last line says what is wrong."""
-    lifeline.hold()
-    recipe_file, folder, probe_prompts = sys.argv[1:]
-    try:
-        draw(Recipe.load(recipe_file), Path(folder), int(probe_prompts))
-    except RlaifError as error:
-        print(f"rlaif: {error}", file=sys.stderr)
-        return 2
-    return 0
+def _main(recipe_file: str, folder: str, probe_prompts: str) -> None:
+    draw(Recipe.load(recipe_file), Path(folder), int(probe_prompts))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(child_main(lambda: _main(*sys.argv[1:])))
