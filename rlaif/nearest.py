@@ -10,7 +10,9 @@ queries are cut into blocks.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -61,8 +63,10 @@ def nearest(
 ) -> Nearest:
     """The k anchors that each query is most like; on CUDA where there is one.
 
-    Memory is that of the anchors and one or two copies of them, of one block of queries and of the
-    answer, however many queries there are.
+    On a CPU each thread takes a block of its own: two threads that share a product as small as a
+    block's wait for each other more than they multiply. Memory is that of the anchors and one or
+    two copies of them, of two blocks of queries a thread and of the answer, however many queries
+    there are.
 
     Args:
         queries: [n, width], in memory or mapped; or such blocks one after another, which need not
@@ -78,15 +82,14 @@ def nearest(
             beyond the anchors that they are said to be.
         ValueError: no such precision.
     """
-    import torch
-
     from rlaif.nearest_scan import exact_products
 
     _check_anchors(anchors, k, len(anchors) - leave_out_self)
-    with torch.inference_mode(), exact_products():
+    with exact_products():
         search = _Search.of(anchors, k, leave_out_self, _dtype(precision, queries, anchors))
         blocks = _blocks(queries, anchors.shape[1], search.scans[0].block)
-        found = [search.block(start, block) for start, block in blocks]
+        few = isinstance(queries, np.ndarray) and len(queries) <= search.scans[0].block
+        found = search.blocks(blocks, 1 if few else search.threads)
     none = np.zeros((0, k), np.float32), np.zeros((0, k), np.int64)
     similarity, index = zip(none, *found, strict=True)
     return Nearest(np.concatenate(similarity), np.concatenate(index))
@@ -199,8 +202,35 @@ class _Search:
         scans = tuple(ready(plain, kind) for kind in dict.fromkeys((dtype, torch.float32)))
         return cls(plain, scans, k, leave_out_self)
 
+    @property
+    def threads(self) -> int:
+        """How many blocks are best searched at once."""
+        import torch
+
+        return 1 if self.anchors.is_cuda else torch.get_num_threads()
+
+    def blocks(self, blocks: Iterable[tuple[int, Vectors]], threads: int) -> list[Found]:
+        """Of each block of queries; two blocks a thread are in memory."""
+        from rlaif.nearest_scan import torch_threads
+
+        if threads == 1:
+            return [self.block(start, block) for start, block in blocks]
+        found, waiting = list[Found](), deque[Future[Found]]()
+        with torch_threads(1), ThreadPoolExecutor(threads) as pool:
+            for start, block in blocks:
+                if len(waiting) == 2 * threads:
+                    found.append(waiting.popleft().result())
+                waiting.append(pool.submit(self.block, start, block))
+            return found + [one.result() for one in waiting]
+
     def block(self, start: int, block: Vectors) -> Found:
-        """The nearest of a block of queries, the first of which has this number."""
+        """Of a block of queries, the first of which has this number."""
+        import torch
+
+        with torch.inference_mode():  # a mode is a thread's own
+            return self._of_block(start, block)
+
+    def _of_block(self, start: int, block: Vectors) -> Found:
         import torch
 
         queries = torch.from_numpy(block).to(self.anchors.device)

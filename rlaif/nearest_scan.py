@@ -29,7 +29,6 @@ class Scan:
         count: how many of them are anchors.
         error: the greatest length that rounding moved an anchor by.
         longest: the greatest length of an anchor.
-        scores: memory for the products of a block with a chunk.
         block: queries at once.
         chunk: anchors at once.
     """
@@ -38,7 +37,6 @@ class Scan:
     count: int
     error: float
     longest: float
-    scores: torch.Tensor
     block: int
     chunk: int
 
@@ -72,9 +70,10 @@ class Scan:
     def _maxima(self, queries: torch.Tensor, itself: torch.Tensor | None) -> torch.Tensor:
         """[n, groups] the greatest product of each group: anchors that are a stride apart."""
         found = queries.new_empty(len(queries), len(self.anchors) // GROUP)
+        kept = queries.new_empty(len(queries) * min(self.chunk, len(self.anchors)))
         for start in range(0, len(self.anchors), self.chunk):
             part = self.anchors[start : start + self.chunk]
-            scores = self.scores[: len(queries) * len(part)].view(len(queries), len(part))
+            scores = kept[: len(queries) * len(part)].view(len(queries), len(part))
             torch.mm(queries, part.T, out=scores)
             scores[:, max(0, self.count - start) :] = -torch.inf
             if itself is not None:
@@ -114,8 +113,7 @@ def ready(anchors: torch.Tensor, dtype: torch.dtype) -> Scan:
     longest = float(torch.linalg.vector_norm(anchors, dim=1).max())
     if padding:  # without, float32 is no copy
         rounded = torch.nn.functional.pad(rounded, (0, 0, 0, padding))
-    scores = torch.empty(block * min(chunk, len(rounded)), dtype=dtype, device=anchors.device)
-    return Scan(rounded, len(anchors), error, longest, scores, block, chunk)
+    return Scan(rounded, len(anchors), error, longest, block, chunk)
 
 
 def block_and_chunk(cuda: bool) -> tuple[int, int]:
@@ -131,7 +129,8 @@ def bfloat16_is_faster(device: str) -> bool:
     able: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     if not any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
         return False
-    return _seconds(torch.bfloat16) < _seconds(torch.float32)
+    with torch_threads(1):  # as the scan will run
+        return _seconds(torch.bfloat16) < _seconds(torch.float32)
 
 
 def _seconds(dtype: torch.dtype) -> float:
@@ -143,6 +142,17 @@ def _seconds(dtype: torch.dtype) -> float:
         scan.near_groups(anchors[: scan.block], 1, None)
         took.append(time.perf_counter() - before)
     return min(took)
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """In here, torch has so many threads a product, also in Python threads that begin in here."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

@@ -10,11 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import repeat
 from json import dumps, loads
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import typer
@@ -29,7 +29,7 @@ from rlaif.nearest import Precision, nearest
 
 _MILLION = 1_000_000
 _ANCHORS = 20_000
-_PART = 10_000  # streamed vectors at once
+_PART = 4096  # streamed vectors at once
 _SQUARE = 4096  # side of the matrices whose product is the machine's own rate
 _REAL = 15_000  # embedded sentences: 5,000 anchors, 10,000 queries, and what clouds are made of
 _THRESHOLD = 0.92
@@ -129,22 +129,37 @@ def _alone(task: str, real: Path, count: int, precision: str) -> Found:
 
 
 def _scan(real: Vectors, queries: int, precision: Precision) -> Found:
-    """Only what `nearest` does with a block is timed; the machine's own rate is taken between."""
-    anchors, part = Cloud(real, seed=1).all(_ANCHORS), min(_PART, queries // 100)
+    """Queries streamed from a file, a stretch at a time: one for each step of the growth line, the
+    last in tenths; the machine's own rate is taken between them."""
+    anchors, width = Cloud(real, seed=1).all(_ANCHORS), real.shape[1]
     own, took = [_own_rate()], list[float]()
-
-    def stream() -> Iterator[Vectors]:
-        for block in Cloud(real, seed=2).blocks(queries, part):
-            if len(took) % 5 == 0:
-                own.append(_own_rate())
-            before = time.perf_counter()
-            yield block
-            took.append(time.perf_counter() - before)
-
-    nearest(stream(), anchors, precision=precision)
+    with tempfile.TemporaryFile() as file:
+        for block in Cloud(real, seed=2).blocks(queries, _PART):
+            file.write(block.tobytes())
+        file.seek(0)
+        for count in _stretches(queries):
+            stream = (_read(file, rows_, width) for rows_ in _parts(count))
+            took.append(_clock(lambda s=stream: nearest(s, anchors, precision=precision)))  # type: ignore[misc]
+            own += [_own_rate() for _ in range(3)]
     rate, machine = 2e-9 * queries * anchors.size / sum(took), statistics.median(own)
-    times = {f"{n:,}": sum(took[: n // part]) for n in _sizes(queries)}
+    reached = np.cumsum(_stretches(queries)).tolist()
+    times = {f"{n:,}": sum(took[: reached.index(n) + 1]) for n in _sizes(queries)}
     return {"ratio": rate / machine, "own": machine, "times": times, "peak": _peak()}
+
+
+def _stretches(queries: int) -> list[int]:
+    """Rows that are searched between two looks at the machine's own rate."""
+    first, second, _ = _sizes(queries)
+    return [first, second - first, *[second] * 9]
+
+
+def _parts(count: int) -> list[int]:
+    return [min(_PART, count - start) for start in range(0, count, _PART)]
+
+
+def _read(file: IO[bytes], rows_: int, width: int) -> Vectors:
+    """The next rows of a file; read rather than mapped, so that none stays in memory."""
+    return np.frombuffer(file.read(4 * rows_ * width), np.float32).reshape(rows_, width)
 
 
 def _copies(real: Vectors, count: int) -> Found:

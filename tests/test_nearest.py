@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from rlaif import nearest as nearest_module
 from rlaif import nearest_scan
 from rlaif.errors import DataError
 from rlaif.nearest import Nearest, Precision, Vectors, nearest
@@ -123,6 +125,34 @@ def test_queries_may_come_block_by_block_and_are_not_held(small_blocks: None) ->
     anchors, joined = unit(40, 6, 99), np.concatenate([unit(n, 6, n) for n in (3, 11, 1)])
     found = nearest(blocks(), anchors, 2)
     np.testing.assert_array_equal(found.index, plain(joined, anchors, 2).index)
+
+
+def test_threads_read_no_further_ahead_than_two_blocks_each_and_are_given_back(
+    small_blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anchors, done, before = unit(40, 6, 99), list[int](), torch.get_num_threads()
+    search = nearest_module._Search.block
+
+    def slow(self: nearest_module._Search, start: int, block: Vectors) -> nearest_module.Found:
+        assert torch.get_num_threads() == 1
+        time.sleep(0.005)
+        done.append(start)
+        return search(self, start, block)
+
+    def stream() -> Iterator[Vectors]:
+        for i in range(30):
+            assert i - len(done) <= 2 * 3
+            yield unit(8, 6, i)
+
+    monkeypatch.setattr(nearest_module._Search, "block", slow)
+    torch.set_num_threads(3)
+    try:
+        found = nearest(stream(), anchors)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    joined = np.concatenate([unit(8, 6, i) for i in range(30)])
+    np.testing.assert_array_equal(found.index, plain(joined, anchors, 1).index)
 
 
 def test_no_row_is_its_own_neighbour_in_a_stream_and_among_its_copies(small_blocks: None) -> None:
