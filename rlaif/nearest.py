@@ -34,7 +34,8 @@ Found = tuple[Vectors, NDArray[np.int64]]
 
 _PRECISIONS = ("auto", "float32", "bfloat16")
 _CROWDED = 32  # groups; a query that is near to more is multiplied with all anchors
-_AT_ONCE = 2048  # pairs that are multiplied again: 3 MB at a width of 384
+_AT_ONCE = {"cpu": 2048, "cuda": 1 << 20}  # pairs multiplied again: 3 MB, 1.5 GB at a width of 384
+_CUDA_THREADS = 3  # blocks on their way at once: one is copied while another is multiplied
 _LOOKED_AT = 65_536  # rows
 _WHOLE = 4_000_000  # products of crowded queries in memory at once
 _WORTH_A_TRIAL = 2e10  # multiplications: a fifth of a second or so
@@ -64,7 +65,8 @@ def nearest(
     """The k anchors that each query is most like; on CUDA where there is one.
 
     On a CPU each thread takes a block of its own: two threads that share a product as small as a
-    block's wait for each other more than they multiply. Memory is that of the anchors and one or
+    block's wait for each other more than they multiply. On CUDA a few threads, each with a stream,
+    keep the card multiplying while blocks are copied. Memory is that of the anchors and one or
     two copies of them, of two blocks of queries a thread and of the answer, however many queries
     there are.
 
@@ -87,7 +89,7 @@ def nearest(
     _check_anchors(anchors, k, len(anchors) - leave_out_self)
     with exact_products():
         search = _Search.of(anchors, k, leave_out_self, _dtype(precision, queries, anchors))
-        blocks = _blocks(queries, anchors.shape[1], search.scans[0].block)
+        blocks = _blocks(queries, search.scans[0].block)
         few = isinstance(queries, np.ndarray) and len(queries) <= search.scans[0].block
         found = search.blocks(blocks, 1 if few else search.threads)
     none = np.zeros((0, k), np.float32), np.zeros((0, k), np.int64)
@@ -161,7 +163,7 @@ def _device() -> str:
 
 
 def _blocks(
-    queries: Vectors | Iterable[Vectors], width: int, rows: int
+    queries: Vectors | Iterable[Vectors], rows: int
 ) -> Iterator[tuple[int, Vectors]]:
     """The queries by so many rows at most, each block with the number of its first."""
     start = 0
@@ -169,9 +171,7 @@ def _blocks(
         if not len(part):
             continue
         for at in range(0, len(part), rows):
-            block = np.array(part[at : at + rows], np.float32)
-            check_vectors(block, width, "queries", start + at)
-            yield start + at, block
+            yield start + at, np.array(part[at : at + rows], np.float32)
         start += len(part)
 
 
@@ -207,7 +207,7 @@ class _Search:
         """How many blocks are best searched at once."""
         import torch
 
-        return 1 if self.anchors.is_cuda else torch.get_num_threads()
+        return _CUDA_THREADS if self.anchors.is_cuda else torch.get_num_threads()
 
     def blocks(self, blocks: Iterable[tuple[int, Vectors]], threads: int) -> list[Found]:
         """Of each block of queries; two blocks a thread are in memory."""
@@ -216,7 +216,8 @@ class _Search:
         if threads == 1:
             return [self.block(start, block) for start, block in blocks]
         found, waiting = list[Found](), deque[Future[Found]]()
-        with torch_threads(1), ThreadPoolExecutor(threads) as pool:
+        pool = ThreadPoolExecutor(threads, initializer=self._own_stream)
+        with torch_threads(1), pool:
             for start, block in blocks:
                 if len(waiting) == 2 * threads:
                     found.append(waiting.popleft().result())
@@ -227,8 +228,18 @@ class _Search:
         """Of a block of queries, the first of which has this number."""
         import torch
 
+        check_vectors(block, self.anchors.shape[1], "queries", start)
         with torch.inference_mode():  # a mode is a thread's own
             return self._of_block(start, block)
+
+    def _own_stream(self) -> None:
+        """On CUDA, give this thread a stream of its own, which has seen the anchors."""
+        import torch
+
+        if self.anchors.is_cuda:
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.default_stream())
+            torch.cuda.set_stream(stream)
 
     def _of_block(self, start: int, block: Vectors) -> Found:
         import torch
@@ -281,15 +292,13 @@ class _Search:
         if itself is not None:
             valid &= members != itself[rows][:, None]
         rows, members = rows.repeat_interleave(valid.sum(1)), members[valid]
-        parts = zip(torch.split(rows, _AT_ONCE), torch.split(members, _AT_ONCE), strict=True)
+        some = _AT_ONCE[queries.device.type]
+        parts = zip(torch.split(rows, some), torch.split(members, some), strict=True)
         products = [
             torch.linalg.vecdot(queries.index_select(0, r), self.anchors.index_select(0, m))
             for r, m in parts
         ]
-        return _best(
-            rows.cpu().numpy(), members.cpu().numpy(),
-            torch.cat(products).cpu().numpy(), len(queries), self.k,
-        )  # fmt: skip
+        return _best(rows, members, torch.cat(products), len(queries), self.k)
 
     def _whole(self, queries: torch.Tensor, itself: torch.Tensor | None) -> Found:
         """The nearest among all anchors, by products in float64."""
@@ -313,13 +322,17 @@ class _Search:
 
 
 def _best(
-    rows: NDArray[np.int64], members: NDArray[np.int64], products: Vectors, count: int, k: int
+    rows: torch.Tensor, members: torch.Tensor, products: torch.Tensor, count: int, k: int
 ) -> Found:
     """The k greatest products of each row; of equal ones the lowest member; NaN without any."""
-    similarity = np.full((count, k), np.nan, np.float32)
-    index = np.full((count, k), -1, np.int64)
-    order = np.lexsort((members, -products, rows))
-    starts = np.flatnonzero(np.diff(rows, prepend=-1))
-    best = order[starts[:, None] + np.arange(k)]
-    similarity[rows[starts]], index[rows[starts]] = products[best], members[best]
-    return similarity, index
+    import torch
+
+    order = members.argsort()
+    order = order[products[order].argsort(descending=True, stable=True)]
+    order = order[rows[order].argsort(stable=True)]
+    here, many = torch.unique_consecutive(rows, return_counts=True)
+    best = order[(many.cumsum(0) - many)[:, None] + torch.arange(k, device=rows.device)]
+    similarity = products.new_full((count, k), torch.nan)
+    index = members.new_full((count, k), -1)
+    similarity[here], index[here] = products[best], members[best]
+    return similarity.cpu().numpy(), index.cpu().numpy()
