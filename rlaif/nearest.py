@@ -35,7 +35,7 @@ Found = tuple[Vectors, NDArray[np.int64]]
 _PRECISIONS = ("auto", "float32", "bfloat16")
 _CROWDED = 32  # groups; a query that is near to more is multiplied with all anchors
 _AT_ONCE = {"cpu": 2048, "cuda": 1 << 20}  # pairs multiplied again: 3 MB, 1.5 GB at a width of 384
-_CUDA_THREADS = 3  # blocks on their way at once: one is copied while another is multiplied
+_CUDA_THREADS = 4  # blocks on their way at once: one is copied while another is multiplied
 _LOOKED_AT = 65_536  # rows
 _WHOLE = 4_000_000  # products of crowded queries in memory at once
 _WORTH_A_TRIAL = 2e10  # multiplications: a fifth of a second or so
@@ -162,9 +162,7 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _blocks(
-    queries: Vectors | Iterable[Vectors], rows: int
-) -> Iterator[tuple[int, Vectors]]:
+def _blocks(queries: Vectors | Iterable[Vectors], rows: int) -> Iterator[tuple[int, Vectors]]:
     """The queries by so many rows at most, each block with the number of its first."""
     start = 0
     for part in [queries] if isinstance(queries, np.ndarray) else queries:

@@ -17,8 +17,6 @@ from functools import cache
 
 import torch
 
-GROUP = 8  # products behind one maximum: fewer is more maxima, more is more to multiply again
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scan:
@@ -31,6 +29,7 @@ class Scan:
         longest: the greatest length of an anchor.
         block: queries at once.
         chunk: anchors at once.
+        group: anchors behind one maximum: fewer is more maxima, more is more to multiply again.
     """
 
     anchors: torch.Tensor
@@ -39,6 +38,7 @@ class Scan:
     longest: float
     block: int
     chunk: int
+    group: int
 
     def near_groups(
         self, queries: torch.Tensor, k: int, itself: torch.Tensor | None
@@ -60,16 +60,16 @@ class Scan:
         return rows, groups, torch.bincount(rows, minlength=len(queries))
 
     def members(self, groups: torch.Tensor) -> torch.Tensor:
-        """[groups, GROUP] the anchors of each; a number of `count` or above is none."""
-        chunk = groups * GROUP // self.chunk * self.chunk
-        stride = (len(self.anchors) - chunk).clamp(max=self.chunk) // GROUP
-        place = torch.arange(GROUP, device=groups.device)
-        first = chunk + groups - chunk // GROUP
+        """[groups, group] the anchors of each; a number of `count` or above is none."""
+        chunk = groups * self.group // self.chunk * self.chunk
+        stride = (len(self.anchors) - chunk).clamp(max=self.chunk) // self.group
+        place = torch.arange(self.group, device=groups.device)
+        first = chunk + groups - chunk // self.group
         return first[:, None] + place * stride[:, None]
 
     def _maxima(self, queries: torch.Tensor, itself: torch.Tensor | None) -> torch.Tensor:
         """[n, groups] the greatest product of each group: anchors that are a stride apart."""
-        found = queries.new_empty(len(queries), len(self.anchors) // GROUP)
+        found = queries.new_empty(len(queries), len(self.anchors) // self.group)
         kept = queries.new_empty(len(queries) * min(self.chunk, len(self.anchors)))
         for start in range(0, len(self.anchors), self.chunk):
             part = self.anchors[start : start + self.chunk]
@@ -79,9 +79,9 @@ class Scan:
             if itself is not None:
                 rows = ((start <= itself) & (itself < start + len(part))).nonzero()[:, 0]
                 scores[rows, itself[rows] - start] = -torch.inf
-            groups = len(part) // GROUP
-            slots = found[:, start // GROUP : start // GROUP + groups]
-            torch.amax(scores.view(len(queries), GROUP, groups), dim=1, out=slots)
+            groups = len(part) // self.group
+            slots = found[:, start // self.group : start // self.group + groups]
+            torch.amax(scores.view(len(queries), self.group, groups), dim=1, out=slots)
         return found
 
     def _least(
@@ -106,19 +106,20 @@ class Scan:
 
 def ready(anchors: torch.Tensor, dtype: torch.dtype) -> Scan:
     """Anchors [m, width] in float32, ready to be scanned in this precision."""
-    block, chunk = block_and_chunk(anchors.is_cuda)
-    rounded, padding = anchors.to(dtype), -len(anchors) % GROUP
+    block, chunk, group = sizes(anchors.is_cuda)
+    rounded, padding = anchors.to(dtype), -len(anchors) % group
     pairs = zip(torch.split(anchors, chunk), torch.split(rounded, chunk), strict=True)
     error = max(float((plain - near.float()).norm(dim=1).max()) for plain, near in pairs)
     longest = float(torch.linalg.vector_norm(anchors, dim=1).max())
     if padding:  # without, float32 is no copy
         rounded = torch.nn.functional.pad(rounded, (0, 0, 0, padding))
-    return Scan(rounded, len(anchors), error, longest, block, chunk)
+    return Scan(rounded, len(anchors), error, longest, block, chunk, group)
 
 
-def block_and_chunk(cuda: bool) -> tuple[int, int]:
-    """Queries and anchors at once: on a CPU their products stay in the second-level cache."""
-    return (8192, 65_536) if cuda else (512, 1024)
+def sizes(cuda: bool) -> tuple[int, int, int]:
+    """Block, chunk and group: on a CPU a block's products with a chunk stay in the second-level
+    cache; on CUDA they are long enough to fill the card."""
+    return (16_384, 65_536, 16) if cuda else (512, 1024, 8)
 
 
 @cache

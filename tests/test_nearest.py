@@ -45,7 +45,7 @@ def same(found: Nearest, wanted: Nearest, queries: Vectors, anchors: Vectors) ->
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many blocks and chunks, of few vectors."""
-    monkeypatch.setattr(nearest_scan, "block_and_chunk", lambda _: (8, 32))
+    monkeypatch.setattr(nearest_scan, "sizes", lambda _: (8, 32, 8))
 
 
 @pytest.mark.usefixtures("small_blocks")
