@@ -120,9 +120,10 @@ def cuda(real: Vectors, share: int) -> list[Row]:
     took = _clock(lambda: nearest(stream, anchors, precision="bfloat16"))
     asked = block[:10_000]
     plain, quick = (nearest(asked, anchors, precision=p) for p in ("float32", "bfloat16"))
+    same = float((plain.index == quick.index).mean())
     return [
         row(name, ">=", 0.3, 2e-9 * queries * anchors.size / took / own),
-        row("CUDA: same nearest in bfloat16", ">=", 1.0, (plain.index == quick.index).mean()),
+        row("CUDA: same nearest in bfloat16", ">=", 1.0, same),
         note(f"CUDA: that product, TFLOP/s ({torch.cuda.get_device_name()})", own / 1000),
         note(f"CUDA: seconds for {queries:,}", took),
         note("CUDA: peak memory of the card, GiB", torch.cuda.max_memory_allocated() / 2**30),
