@@ -2,7 +2,8 @@
 
 Behind `rlaif anchor fit`; filters/anchor.py applies the band. The low end comes from how near
 anchors are to the others when a tenth of them is held out; the high end from how alike two anchors
-are that people wrote as different. A band is only as good as the anchors are dense: held out by
+are at most that people wrote as different: copies are known by their letters (overlap.py), and what
+is only close in meaning may well be new. A band is only as good as the anchors are dense: held out by
 whole topics, they show what the band would do to a topic that they lack.
 """
 
@@ -103,7 +104,7 @@ class Band:
 
 
 def fit_band(
-    anchors: Vectors, low_quantile: float = 0.03, high_quantile: float = 0.99, seed: int = 0
+    anchors: Vectors, low_quantile: float = 0.03, high_quantile: float = 0.999, seed: int = 0
 ) -> Band:
     """Propose both ends from the anchors, of which near-copies of each other count once.
 
@@ -184,7 +185,7 @@ class Proposal:
 
 
 def propose(
-    anchors: AnchorSet, low_quantile: float = 0.03, high_quantile: float = 0.99, seed: int = 0
+    anchors: AnchorSet, low_quantile: float = 0.03, high_quantile: float = 0.999, seed: int = 0
 ) -> Proposal:
     """A band for the anchors, with what stands behind it.
 

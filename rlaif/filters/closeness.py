@@ -26,8 +26,8 @@ from rlaif.nearest import check_vectors, nearest
 
 _ASKED = 5  # anchors that decide how near a text is
 _CLASS = 20  # neighbours that stand for the topic of an anchor
-_ROUND = 0.3  # of the scatter is taken as equal in all directions; more than a few anchors tell
-_EXPECTED = 0.25  # of what the anchors nearby have among themselves
+_ROUND = 0.1  # of the scatter is taken as equal in all directions; more than a few anchors tell
+_EXPECTED = 0.5  # of what the anchors nearby have among themselves
 _FOLDS = 10
 FEWEST = 20
 """Anchors that a gauge needs."""
@@ -50,7 +50,7 @@ class Gauge:
     own: NDArray[np.float64]
 
     def __call__(self, vectors: Vectors) -> NDArray[np.float64]:
-        """[n] closeness of vectors [n, width]: about 0 far off, at most about 0.75.
+        """[n] closeness of vectors [n, width]: about 0 far off, at most about 0.5.
 
         Raises:
             DataError: another width, or a number that is not finite.

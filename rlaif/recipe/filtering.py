@@ -51,7 +51,9 @@ class Filter(StrictModel, error=RecipeError):
         compare: what of a row is compared: its prompt, its (chosen) response, or both joined.
         low, high: a band of cosines to the nearest anchor, outside of which a row is dropped; None
             fits one to the anchors.
-        low_quantile, high_quantile: of the anchors among themselves, where the band is fitted.
+        low_quantile, high_quantile: of the anchors among themselves, where the band is fitted. A
+            high quantile of 0.99 drops more that says what an anchor says in other words, and with
+            it new content; it is also better where `copy_overlap` is None.
         copy_overlap: share of character 3-grams in common with an anchor from which a row is its
             copy; None does not look.
         min_bertscore: least BERTScore F1 with the best of the few nearest anchors, a second metric
@@ -66,10 +68,10 @@ class Filter(StrictModel, error=RecipeError):
     low: Annotated[float, Field(ge=-1, le=1)] | None = None
     high: Annotated[float, Field(ge=-1, le=1)] | None = None
     low_quantile: Share = 0.03
-    high_quantile: Share = 0.99
+    high_quantile: Share = 0.999
     copy_overlap: Annotated[float, Field(gt=0, le=1)] | None = 0.5
     min_bertscore: Share | None = None
-    max_lost: Annotated[float, Field(gt=0, le=0.5)] | None = 0.01
+    max_lost: Annotated[float, Field(gt=0, le=0.5)] | None = 0.005
     near_duplicates: Annotated[float, Field(gt=0, le=1)] | None = 0.95
     density: Density | None = None
     drift: Drift | None = Drift()
