@@ -3,8 +3,8 @@
 Behind `rlaif anchor fit`; filters/anchor.py applies the band. The low end comes from how near
 anchors are to the others when a tenth of them is held out; the high end from how alike two anchors
 are at most that people wrote as different: copies are known by their letters (overlap.py), and what
-is only close in meaning may well be new. A band is only as good as the anchors are dense: held out by
-whole topics, they show what the band would do to a topic that they lack.
+is only close in meaning may well be new. A band is only as good as the anchors are dense: held out
+by whole topics, they show what the band would do to a topic that they lack.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from rlaif.filters.anchor import COPY, DRIFT, REDUNDANT, filter_by_anchors
 from rlaif.filters.anchor_band import AnchorSet, Band, anchor_set, distinct, fit_band, propose
 from rlaif.filters.closeness import fit_gauge
 from rlaif.filters.overlap import grams, normalise, overlap
+from rlaif.nearest import nearest
 
 WIDTH = 32
 
@@ -22,6 +23,13 @@ def clusters(topics: int, each: int, spread: float = 0.5, seed: int = 0) -> Vect
     rng = np.random.default_rng(seed)
     centres = np.linalg.qr(rng.normal(size=(WIDTH, WIDTH)))[0][:topics]
     noise = rng.normal(size=(topics * each, WIDTH)) / WIDTH**0.5
+    vectors = np.repeat(centres, each, 0) + spread * noise
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def about(centres: Vectors, each: int, spread: float, seed: int) -> Vectors:
+    """Unit vectors about these directions."""
+    noise = np.random.default_rng(seed).normal(size=(len(centres) * each, WIDTH)) / WIDTH**0.5
     vectors = np.repeat(centres, each, 0) + spread * noise
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
@@ -64,6 +72,27 @@ def test_new_content_of_the_anchors_topics_is_kept_and_other_topics_are_drift() 
     dropped = sieve(other).drops
     assert len(dropped) >= 76
     assert {drop.reason for drop in dropped} == {DRIFT}
+
+
+def test_more_is_expected_beside_a_tight_topic_than_beside_a_loose_one() -> None:
+    kept, dropped = [], []
+    for seed in range(3):
+        axes = np.linalg.qr(np.random.default_rng(seed).normal(size=(WIDTH, WIDTH)))[0]
+        tight, loose, other = axes[:1], axes[1:4], axes[10:30]
+        anchors = np.concatenate([about(tight, 60, 0.3, seed), about(loose, 30, 0.9, seed + 10)])
+        gauge, band = fit_gauge(anchors), fit_band(anchors)
+        kept += list(gauge(about(loose, 20, 0.9, seed + 20)) >= band.low)
+        beside = (0.4375**0.5 * other + 0.75 * tight).astype(np.float32)
+        dropped += list(gauge(beside) < band.low)
+    assert np.mean(kept) >= 0.9
+    assert np.mean(dropped) >= 0.85
+
+
+def test_all_but_the_nearest_pair_of_a_thousand_anchors_are_no_copies_of_each_other() -> None:
+    anchors = clusters(8, 125)
+    near = nearest(anchors, anchors, leave_out_self=True).similarity[:, 0]
+    assert 1 <= np.sum(near >= fit_band(anchors).high) <= 2
+    assert np.sum(near >= fit_band(anchors, high_quantile=0.9).high) == 100
 
 
 def test_a_drop_tells_the_similarity_and_the_nearest_anchor() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from rlaif.embed import Embedder
 from rlaif.errors import DataError
-from rlaif.filters.fluency import Fluency, fit_fluency, load_fluency, shuffled
+from rlaif.filters.fluency import Fluency, contrasts, fit_fluency, load_fluency, shuffled
 
 TEXTS = [
     f"{ask} {thing} {when}?"
@@ -42,6 +42,13 @@ def test_shuffles_of_texts_on_other_topics_are_salad_and_the_texts_are_not(
     salad = [shuffled(text, Random(i)) for i in range(5) for text in OTHER]
     assert not fluency.salad(OTHER, embed(OTHER).vectors).any()
     assert fluency.salad(salad, embed(salad).vectors).mean() >= 0.9
+
+
+def test_it_learns_from_different_shuffles_of_each_text() -> None:
+    made = set(contrasts(TEXTS))
+    for text in TEXTS:
+        words = sorted(text.rstrip("?").casefold().split())
+        assert sum(sorted(salad.rstrip("?").casefold().split()) == words for salad in made) >= 2
 
 
 def test_what_it_cannot_judge_is_not_salad(embed: Embedder, fluency: Fluency) -> None:
