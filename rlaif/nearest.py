@@ -235,7 +235,7 @@ class _Search:
         import torch
 
         if self.anchors.is_cuda:
-            stream = torch.cuda.Stream()
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.default_stream())
             torch.cuda.set_stream(stream)
 

@@ -14,32 +14,24 @@ folder: started again after any end, it goes on where it was.
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from rlaif import strict_yaml
-from rlaif.errors import BudgetError, GateError, JournalError, RecipeError, TrainError
+from rlaif.errors import GateError, RecipeError
 from rlaif.loop import round_recipe, stage
-from rlaif.loop.child import Ended, run_child, signals
-from rlaif.loop.depends import Digests, Inputs, depends
+from rlaif.loop.child import signals
+from rlaif.loop.depends import Digests, Inputs
 from rlaif.loop.figures import Figures
-from rlaif.loop.finished import Finished, Label, damaged
+from rlaif.loop.finished import Finished, Label
 from rlaif.loop.governor import check
-from rlaif.loop.leftovers import VARIABLE, begin, end_descendants, remove_leftovers
+from rlaif.loop.leftovers import begin, end_descendants, remove_leftovers
 from rlaif.loop.places import LoopFolder, figures_file
+from rlaif.loop.running import Running, Say, check_training, do_stage
 from rlaif.loop.state import Ruled, State, put_best
 from rlaif.recipe import Loop, Model, Recipe
 from rlaif.run_folder import RunFolder
-
-Say = Callable[[str], None]
-
-_TRIES_AFTER_KILL = 1
-"""How often a stage is started again that the kernel has killed."""
-_WAIT_SECONDS = 30.0
-"""How long to wait for processes of a run that was killed; they end within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,48 +45,6 @@ class Made:
 
     model: Model
     key: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A loop at work.
-
-    Attributes:
-        file: the recipe's.
-        recipe: as loaded.
-        folder: the loop's.
-        finished: records of finished stages.
-        digests: of files.
-        say: is told what happens, a line at a time.
-        replaced: what this start has written over, as it was.
-    """
-
-    file: Path
-    recipe: Recipe
-    folder: LoopFolder
-    finished: Finished
-    digests: Digests
-    say: Say
-    replaced: dict[Path, bytes | None] = field(default_factory=dict)
-
-    def remember(self, file: Path) -> None:
-        """A file is about to be written over."""
-        if file not in self.replaced:
-            self.replaced[file] = file.read_bytes() if file.is_file() else None
-
-    def put_back(self) -> None:
-        """A recipe that is refused leaves what it was refused for as it was."""
-        for file, data in self.replaced.items():
-            if data is None:
-                file.unlink(missing_ok=True)
-            else:
-                self.folder.run.write_bytes(file, data)
-
-    @property
-    def loop(self) -> Loop:
-        """The recipe's section."""
-        assert self.recipe.loop is not None
-        return self.recipe.loop
 
 
 def run_loop(recipe_file: Path, *, restart_from: str | None = None, say: Say = print) -> State:
@@ -123,7 +73,7 @@ def run_loop(recipe_file: Path, *, restart_from: str | None = None, say: Say = p
         begin(folder)
         end_descendants(folder)
         remove_leftovers(folder, say)
-        _check_training(running)
+        check_training(running)
         try:
             _begin(running, first)
             return _rounds(running)
@@ -249,7 +199,7 @@ def _seeded(running: Running) -> Made:
     running.remember(run.recipe)
     recipe = round_recipe.write_recipe(run, round_recipe.seed_recipe(running.recipe, run))
     inputs = Inputs(running.recipe, recipe, first.key, None, digests=running.digests)
-    key = _do(running, Label.of(-1, "seed"), run, inputs, None, 0, "teacher")
+    key = do_stage(running, Label.of(-1, "seed"), run, inputs, None, 0, "teacher")
     return _made(running, run, "sft", given, key)
 
 
@@ -294,128 +244,24 @@ def _round(
         recipe = recipe_with(None)
         inputs = Inputs(running.recipe, recipe, student.key, judge.key, keys, running.digests)
         label = Label.of(number, "prompts")
-        after = _do(running, label, run, inputs, after, attempt, who)
+        after = do_stage(running, label, run, inputs, after, attempt, who)
     recipe = recipe_with(made_prompts)
     inputs = Inputs(running.recipe, recipe, student.key, judge.key, keys, running.digests)
     try:
         for name in ("sample", "judge"):
-            after = _do(running, Label.of(number, name), run, inputs, after, attempt, who)
+            after = do_stage(running, Label.of(number, name), run, inputs, after, attempt, who)
     except GateError as error:
         return student, Ruled(number, attempt, "judge", error.what)
     if recipe.critic is not None or recipe.filter is not None:
-        after = _do(running, Label.of(number, "filter"), run, inputs, after, attempt, who)
+        after = do_stage(running, Label.of(number, "filter"), run, inputs, after, attempt, who)
     trained = student
     for name in round_recipe.training_stages(running.recipe, number):
-        key = _do(running, Label.of(number, name), run, inputs, after, attempt, who)
+        key = do_stage(running, Label.of(number, name), run, inputs, after, attempt, who)
         if name != "reward":
             after, trained = key, _made(running, run, name, student.model, key)
-    _do(running, Label.of(number, "evaluate"), run, inputs, after, attempt, who)
+    do_stage(running, Label.of(number, "evaluate"), run, inputs, after, attempt, who)
     figures = Figures.from_dict(json.loads(figures_file(run).read_bytes()))
     return trained, figures
-
-
-def _do(
-    running: Running,
-    label: Label,
-    run: RunFolder,
-    inputs: Inputs,
-    after: str | None,
-    attempt: int,
-    who: str,
-) -> str:
-    """Do a stage, unless it is finished; its key."""
-    made_of = depends(label.stage, inputs, after)
-    if running.finished.holds(label, made_of, running.file):
-        fault = damaged(run, label.stage)
-        if fault is None:
-            return running.finished.key(label) or ""
-        running.say(f"{label}: {fault}; it is done again")
-    running.say(f"{label}: started")
-    ended = _run(running, label, run, attempt, who)
-    if ended.status:
-        raise _error(running, label, ended)
-    running.finished.write(label, made_of)
-    running.say(f"{label}: finished in {ended.seconds:.1f} s")
-    return running.finished.key(label) or ""
-
-
-def _run(running: Running, label: Label, run: RunFolder, attempt: int, who: str) -> Ended:
-    arguments = [
-        "-m", "rlaif.loop.stage", label.stage, str(running.folder.root),
-        "--round", str(label.round), "--attempt", str(attempt), "--judge", who,
-    ]  # fmt: skip
-    for again in range(_TRIES_AFTER_KILL + 1):
-        end_descendants(running.folder)
-        _wait_for(run)
-        ended = _run_child(running, arguments, str(label))
-        running.folder.run.log(
-            "ended", stage=str(label), status=ended.status, seconds=round(ended.seconds, 3)
-        )
-        if not ended.killed or again == _TRIES_AFTER_KILL:
-            break
-        running.say(f"{label}: killed, perhaps for want of memory; started again")
-    return ended
-
-
-def _run_child(running: Running, arguments: list[str], said: str) -> Ended:
-    environ = {VARIABLE: str(running.folder.root)}
-    return run_child(arguments, running.folder.said(said), environ)
-
-
-def _told(said: str) -> str:
-    """Why a process ended: the trainer's own word, that of the stage above it, or the last line."""
-    lines = said.splitlines()
-    for name in ("rlaif.train: ", "rlaif: "):
-        found = [line for line in lines if line.startswith(name)]
-        if found:
-            return found[-1].removeprefix(name)
-    return lines[-1] if lines else "it said nothing"
-
-
-def _error(running: Running, label: Label, ended: Ended) -> Exception:
-    """What a stage's end means."""
-    what = _told(ended.said)
-    if ended.status == stage.REFUSED:
-        return GateError(what)
-    if ended.status == stage.PAUSED:
-        state = State.read(running.folder)
-        state.status = "paused"
-        state.write(running.folder)
-        return BudgetError(what)
-    how = f"killed by signal {-ended.status}" if ended.status < 0 else f"status {ended.status}"
-    return TrainError(
-        f"{label} failed ({how}): {what}", file=running.folder.said(str(label)),
-        mend="what is finished is kept: mend it and start again",
-    )  # fmt: skip
-
-
-def _wait_for(run: RunFolder) -> None:
-    """Wait until processes of a killed run, which end within seconds, have left a folder."""
-    end = time.monotonic() + _WAIT_SECONDS
-    while True:
-        try:
-            with run.lock():
-                return
-        except JournalError:
-            if time.monotonic() > end:
-                raise
-        time.sleep(0.2)
-
-
-def _check_training(running: Running) -> None:
-    """Hold the recipe's `train` blocks against TRL's configs before anything is paid for.
-
-    In a child: it takes torch, of which this process is to stay free.
-    """
-    arguments = ["-m", "rlaif.loop.check_training", str(running.file)]
-    ended = _run_child(running, arguments, "check")
-    if ended.status == stage.FAILED:
-        raise RecipeError(_told(ended.said))
-    if ended.status:
-        raise TrainError(
-            f"the recipe's training could not be checked: {_told(ended.said)}",
-            file=running.folder.said("check"),
-        )
 
 
 def _keep_inputs(running: Running) -> None:

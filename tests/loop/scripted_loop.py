@@ -24,7 +24,7 @@ from rlaif.constitution import Constitution, Principle
 from rlaif.engines.meter import metered
 from rlaif.engines.protocol import Engine, Label
 from rlaif.engines.scripted import ScriptedEngine
-from rlaif.loop import rounds, stage
+from rlaif.loop import rounds, running, stage
 from rlaif.loop.child import Ended
 from rlaif.loop.state import State
 from rlaif.records import Chat, fingerprint
@@ -65,7 +65,7 @@ class ScriptedLoop:
         self.prompts("held-out", 2)
         self.constitution()
         self.save(**sections)
-        monkeypatch.setattr(rounds, "run_child", self._run_child)
+        monkeypatch.setattr(running, "run_child", self._run_child)
         monkeypatch.setattr(rlaif.pipeline, "load_engine", self._load)
         monkeypatch.setattr(rlaif.loop.measure, "load_engine", self._load)
         for name in ("sft", "dpo", "reward"):
