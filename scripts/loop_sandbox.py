@@ -52,7 +52,7 @@ def self_rewarding(recipe: dict[str, Any]) -> None:
     write_seeds(folder / "seeds.jsonl", Constitution.load(recipe["constitution"]), 3000)
     sft = recipe["train"]["sft"]
     del sft["num_train_epochs"]
-    sft |= {"max_steps": 250, "per_device_train_batch_size": 32, "max_length": 200}
+    sft |= {"max_steps": 300, "per_device_train_batch_size": 64, "max_length": 200}
     recipe["gate"] |= {"min_accuracy": 0.85}
     recipe["loop"] |= {
         "judge": "student", "sft": "every",
