@@ -1,6 +1,7 @@
 """Does a student that learns from its own words collapse, and what keeps it from it?
 
     python scripts/collapse_experiment.py [--json FILE] [--figure FILE] [--small]
+    python scripts/collapse_experiment.py --arms bc --beside FILE    # with what FILE has of a and d
 
 Generation 0 learns from human texts; each later one is it, fine-tuned on what the last one wrote:
 
@@ -255,6 +256,20 @@ def tail_of(people: Sequence[Text], work: Path) -> list[Subject]:
     return [s for s, n in human.items() if RARE[0] <= n <= RARE[1] and first[s]]
 
 
+def others(file: Path, plan: Plan, found: Sequence[Generation]) -> list[Generation]:
+    """Other arms of an earlier run: of the same plan, and of the same generation 0 to the digit."""
+    told = json.loads(file.read_text())
+    earlier = [Generation(**g) for g in told["generations"]]
+    first, now = (
+        {g.seed: g for g in some if g.number == 0 and g.seed in {f.seed for f in found}}
+        for some in (earlier, found)
+    )
+    if told["plan"] != asdict(plan) or first != now:
+        raise SystemExit(f"{file}: another plan or another generation 0: run all arms here")
+    done = {g.arm for g in found}
+    return [g for g in earlier if g.arm not in done and g.seed in now]
+
+
 def table(found: Sequence[Generation], last: int) -> list[Row]:
     """What is wanted of the arms, by their worst seed."""
     first = {g.seed: g for g in found if g.number == 0}
@@ -331,6 +346,9 @@ def main(
     arms: str = "abcd",
     generations: int = 6,
     temperature: float = 1.0,
+    beside: Annotated[
+        Path | None, typer.Option(help="a --json of earlier, whose other arms are shown too")
+    ] = None,
     small: Annotated[bool, typer.Option(help="a look, not a result")] = False,
 ) -> None:
     """Run the experiment, print its table, draw it."""
@@ -346,6 +364,8 @@ def main(
     with ProcessPoolExecutor(math.ceil(min(2, len(which))), get_context("spawn")) as pool:
         jobs = [pool.submit(worker, seed, plan, arms, work) for seed in which]
         found = [g for job in jobs for g in job.result()]
+    if beside is not None:
+        found += others(beside, plan, found)
     rows = table(found, plan.generations)
     show(rows, Console(width=120))
     if json_file is not None:

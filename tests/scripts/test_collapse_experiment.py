@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,17 @@ def test_the_table_reads_the_worst_seed() -> None:
     lost = rows["accumulate, filtered: compliance lost, most"]
     assert lost["measured"] == pytest.approx(0.02)
     assert not any(name.startswith("replace:") for name in rows)
+
+
+def test_arms_of_an_earlier_run_stand_beside_those_of_the_same_generation_0(tmp_path: Path) -> None:
+    plan, file = experiment.Plan(), tmp_path / "earlier.json"
+    earlier = [generation(arm, 0, 1.0, 0.97) for arm in "-ab"]
+    told = {"plan": asdict(plan), "generations": [asdict(g) for g in earlier]}
+    file.write_text(json.dumps(told))
+    now = [generation("-", 0, 1.0, 0.97), generation("b", 0, 0.9, 0.97)]
+    assert [g.arm for g in experiment.others(file, plan, now)] == ["a"]
+    now[0] = generation("-", 0, 1.0, 0.96)
+    with pytest.raises(SystemExit, match="another generation 0"):
+        experiment.others(file, plan, now)
+    with pytest.raises(SystemExit, match="another plan"):
+        experiment.others(file, experiment.Plan(temperature=0.8), now)
