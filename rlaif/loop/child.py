@@ -24,7 +24,7 @@ from rlaif import lifeline
 
 _GRACE_SECONDS = 10.0
 """How long a child may take to end once it was told to."""
-_TOLD_LINES = 40
+_TOLD_LINES = 120
 """As many as the launcher's own account of a failure takes, and what the trainer said before."""
 _FAILED = 2
 """A stage's exit status where it ends by an error, its launcher's among them."""

@@ -30,6 +30,7 @@ from rlaif.loop.leftovers import begin, end_descendants, remove_leftovers
 from rlaif.loop.places import LoopFolder, figures_file
 from rlaif.loop.running import Running, Say, check_training, do_stage
 from rlaif.loop.state import Ruled, State, put_best
+from rlaif.manifest import Manifest
 from rlaif.recipe import Loop, Model, Recipe
 from rlaif.run_folder import RunFolder
 
@@ -124,7 +125,7 @@ def _rounds(running: Running) -> State:
             attempt = state.attempt(number)
             _clear_rolled_back(folder, state, number)
             made, figures = _round(running, state, number, attempt, student, judge, who, earlier)
-            if isinstance(figures, Ruled):  # the judge falls short
+            if isinstance(figures, Ruled):  # the judge falls short, or there is nothing to learn
                 return _stop(running, state, figures)
             if number == 0:
                 state.base = _before(folder.round(0))
@@ -254,14 +255,28 @@ def _round(
         return student, Ruled(number, attempt, "judge", error.what)
     if recipe.critic is not None or recipe.filter is not None:
         after = do_stage(running, Label.of(number, "filter"), run, inputs, after, attempt, who)
-    trained = student
-    for name in round_recipe.training_stages(running.recipe, number):
+    trained, stages = student, round_recipe.training_stages(running.recipe, number)
+    for name in stages:
+        if not _has_rows(run, earlier, name):
+            return student, Ruled(
+                number, attempt, "rows",
+                f"none is left for `{name}`: no answer was surely better than the others",
+            )  # fmt: skip
+    for name in stages:
         key = do_stage(running, Label.of(number, name), run, inputs, after, attempt, who)
         if name != "reward":
             after, trained = key, _made(running, run, name, student.model, key)
     do_stage(running, Label.of(number, "evaluate"), run, inputs, after, attempt, who)
     figures = Figures.from_dict(json.loads(figures_file(run).read_bytes()))
     return trained, figures
+
+
+def _has_rows(run: RunFolder, earlier: list[tuple[RunFolder, Any]], name: str) -> bool:
+    """Whether a training has anything to train on, of its round or of those that are kept."""
+    stage = "sft" if name == "sft" else "pairs"
+    folders = [one.manifests(stage) for one in (run, *(folder for folder, _ in earlier))]
+    shards = [Manifest.read(file) for folder in folders for file in folder.glob("*.json")]
+    return not shards or any(shard is None or shard.rows for shard in shards)
 
 
 def _keep_inputs(running: Running) -> None:

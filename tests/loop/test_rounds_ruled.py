@@ -168,3 +168,17 @@ def test_a_judge_under_its_gate_stops_the_loop_before_anything_is_labelled(
     assert (state.stopped.round, state.stopped.rule) == (0, "judge")
     assert "0.95" in state.stopped.reason or "95" in state.stopped.reason
     assert loop.done == ["00-sample"] and not loop.files("data")
+
+
+def test_a_round_that_leaves_nothing_to_learn_from_is_an_honest_stop(loop: ScriptedLoop) -> None:
+    loop.save(loop={"rounds": 2, "data": "replace"})
+    loop.loop()
+    best = loop.told()["best"]
+    loop.save(loop={"rounds": 3, "data": "replace"}, pick={"pairs": "all", "pair_margin": 1e6})
+    state = loop.loop(restart_from="00/sample")
+    assert state.status == "stopped" and state.stopped is not None
+    assert (state.stopped.round, state.stopped.rule) == (0, "rows")
+    assert "`dpo`" in state.stopped.reason and best is not None
+    assert "00-sft" not in loop.done and not (loop.run / "best").exists()
+    loop.save(loop={"rounds": 1, "data": "replace"})
+    assert loop.loop(restart_from="00/judge").status == "finished"
