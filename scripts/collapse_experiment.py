@@ -179,7 +179,7 @@ class Filters:
         from rlaif.recipe import Filter
 
         # Every answer of this world is made of the same sentences: shared letters say little.
-        settings = Filter(copy_overlap=0.9, near_duplicates=0.99)
+        settings = Filter(copy_overlap=0.9, high_quantile=0.99, near_duplicates=0.99)
         self.embed = Embedder(cache=cache)
         self.fitted = fit_filters(settings, ["\n".join(t) for t in human], self.embed, seed)
 
