@@ -37,19 +37,21 @@ OFF = {
 
 
 def fixed(recipe: dict[str, Any]) -> None:
-    """Three rounds, each on a third of the prompts. A round that is no better is no reason to stop:
-    what is asked here is whether any is worse."""
+    """Three rounds, each on a third of the prompts and on its own pairs alone: pairs of answers that
+    the student no longer gives only blur what it says. Gently, since there are three. A round that
+    is no better, or a judge that finds all answers good, is no reason to stop: what is asked here
+    is whether any round is worse."""
     recipe["prompts"] |= {"limit": 340, "shard_size": 170}
-    recipe["train"]["dpo"] |= {"max_steps": 260}
-    recipe["loop"] |= {"rounds": 3, "sft": "every"}
-    recipe["loop"]["stop"] |= {"not_better": False}
+    recipe["train"]["dpo"] |= {"max_steps": 260, "learning_rate": 3e-4, "loss_weights": [1.0, 0.2]}
+    recipe["loop"] |= {"rounds": 3, "data": "replace"}
+    recipe["loop"]["stop"] |= {"not_better": False, "max_one_bin": None}
 
 
 def self_rewarding(recipe: dict[str, Any]) -> None:
     """The student labels; what it was taught about judging is among the rows of every SFT."""
     fixed(recipe)
     folder = Path(recipe["run"]) / "inputs"
-    write_seeds(folder / "seeds.jsonl", Constitution.load(recipe["constitution"]), 3000)
+    write_seeds(folder / "seeds.jsonl", Constitution.load(recipe["constitution"]), 6000)
     sft = recipe["train"]["sft"]
     del sft["num_train_epochs"]
     sft |= {"max_steps": 300, "per_device_train_batch_size": 64, "max_length": 200}

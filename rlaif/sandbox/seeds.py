@@ -8,29 +8,42 @@ from pathlib import Path
 
 from rlaif.constitution import Constitution
 from rlaif.sandbox import measure, prompts
+from rlaif.sandbox.answers import CORES
 from rlaif.sandbox.lessons import judged_answer
 
-_SEED = 13  # prompts that are drawn for nothing else
 
-
-def write_seeds(file: Path, constitution: Constitution, answers: int, each: int = 6) -> None:
+def write_seeds(file: Path, constitution: Constitution, answers: int, each: int = 3) -> None:
     """Labelled judgements, as `loop.seeds.evaluations` takes them.
+
+    The kinds of prompts take turns, so that a rare one is taught as well as a common one; and each
+    answer is asked about its core, which is harder to judge than manners.
 
     Args:
         file: to write.
         constitution: whose principles are asked about.
-        answers: how many answers are judged, each to a prompt of its own.
-        each: principles that are asked about each, of those that apply.
+        answers: how many answers are judged. A kind with few prompts has some judged repeatedly.
+        each: principles that are asked about each, of those that apply; the core first.
     """
     rng = random.Random("seeds")
     asked = measure.wishes(constitution)
+    cores = {id_ for id_, wish in asked.items() if wish and wish.attribute in CORES.values()}
     rows = []
-    for prompt in prompts.prompts(answers, "label", _SEED):
+    for number in range(answers):
+        prompt = _prompt(rng, prompts.KINDS[number % len(prompts.KINDS)])
         response = judged_answer(prompt, rng)
         found = measure.outcomes(prompt, response, asked)
-        for id_ in rng.sample(list(found), min(each, len(found))):
+        ids = rng.sample(list(found), len(found))
+        for id_ in sorted(ids, key=lambda id_: id_ not in cores)[:each]:
             rows.append(
                 {"prompt": prompt, "response": response, "principle": id_, "keeps": found[id_]}
             )
+    rng.shuffle(rows)
     text = "".join(json.dumps(row) + "\n" for row in rows)
     file.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _prompt(rng: random.Random, kind: prompts.Kind) -> str:
+    """One that may be labelled, of a kind."""
+    while prompts.split_of(prompt := prompts.draw(rng, kind)) != "label":
+        pass
+    return prompt
