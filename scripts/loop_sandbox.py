@@ -37,10 +37,10 @@ OFF = {
 
 
 def fixed(recipe: dict[str, Any]) -> None:
-    """Three rounds, each on a third of the prompts and on its own pairs alone: pairs of answers that
-    the student no longer gives only blur what it says. Gently, since there are three. A round that
-    is no better, or a judge that finds all answers good, is no reason to stop: what is asked here
-    is whether any round is worse."""
+    """Three rounds, each on a third of the prompts and on its own pairs alone: answers that the
+    student no longer gives only blur what it says. Gently, since there are three. A round that is
+    no better, or a judge that finds all answers good, is no reason to stop: what is asked here is
+    whether any round is worse."""
     recipe["prompts"] |= {"limit": 340, "shard_size": 170}
     recipe["train"]["dpo"] |= {"max_steps": 260, "learning_rate": 3e-4, "loss_weights": [1.0, 0.2]}
     recipe["loop"] |= {"rounds": 3, "data": "replace"}
