@@ -1,6 +1,7 @@
 """The filters against collapse on planted truth: what each drops of what it should, and keeps.
 
 The band and the classifier of fluency are fitted to the anchors alone, and scored on other texts.
+The anchors are the parts anchor and dense.
 
 python scripts/filters_planted.py [--small] [--json FILE]
 """
@@ -36,6 +37,7 @@ from rlaif.intervals import rate
 
 _FIXED = Band(0.65, 0.92, "cosine")
 _SMALL = 6
+_ALIKE = 0.35  # of the 3-grams: what new content shares at most with a text of part anchor
 
 
 def rows(small: bool = False, cache: Path | None = None) -> list[Row]:
@@ -50,7 +52,7 @@ def rows(small: bool = False, cache: Path | None = None) -> list[Row]:
 
 
 def _rows(texts: Sequence[Planted], embed: Embedder, small: bool) -> list[Row]:
-    anchors = anchor_set(texts_of("anchor", texts), embed)
+    anchors = anchor_set(anchor_texts(texts), embed)
     proposal = propose(anchors)
     fluency = fit_fluency(anchors.texts, embed)
     parts = scored(texts, _SMALL if small else 1)
@@ -60,11 +62,18 @@ def _rows(texts: Sequence[Planted], embed: Embedder, small: bool) -> list[Row]:
         *fitted_rows(reasons),
         *fixed_rows(fixed),
         note("anchor: drift that the fit itself expects to catch", proposal.caught),
-        note("anchor: most 3-grams that new content shares with an anchor", _closest(texts)),
+        *unlike_rows(dict(parts)["new"], reasons["new"], anchors),
     ]
     broad = anchor_set([*anchors.texts, *texts_of("broad", texts)], embed)
-    fewer = [AnchorSet(anchors.texts[::n], anchors.vectors[::n]) for n in (2, 4, 12)]
+    first = len(texts_of("anchor", texts))
+    sparse = AnchorSet(anchors.texts[:first], anchors.vectors[:first])
+    fewer = [AnchorSet(sparse.texts[::n], sparse.vectors[::n]) for n in (1, 2, 4, 12)]
     return made + other_rows([broad, *fewer], dict(parts), embed)
+
+
+def anchor_texts(texts: Sequence[Planted]) -> list[str]:
+    """What the filter is fitted to: those of part anchor first."""
+    return texts_of("anchor", texts) + texts_of("dense", texts)
 
 
 def scored(texts: Sequence[Planted], every: int) -> list[tuple[str, list[str]]]:
@@ -172,9 +181,14 @@ def _rate(name: str, outcomes: list[bool], wanted: float | None = None) -> list[
     return [first, note(f"  from, of {found.rows}", found.low), note("  to", found.high)]
 
 
-def _closest(texts: Sequence[Planted]) -> float:
-    anchors = [grams(text) for text in texts_of("anchor", texts)]
-    return max(overlap(grams(text), a) for text in texts_of("new", texts) for a in anchors)
+def unlike_rows(new: Sequence[str], reasons: Sequence[str], anchors: AnchorSet) -> list[Row]:
+    """How much new content has of an anchor's letters, and what is kept where that is little."""
+    shared = [max(overlap(grams(text), one) for one in anchors.grams) for text in new]
+    unlike = [not r for r, most in zip(reasons, shared, strict=True) if most < _ALIKE]
+    return [
+        note("anchor: most 3-grams that new content shares with an anchor", max(shared)),
+        *_rate(f"new content kept, where it shares under {_ALIKE} of them", unlike),
+    ]
 
 
 def main(json: Path | None = None, small: bool = False, cache: Path | None = None) -> None:
