@@ -179,7 +179,9 @@ class Filters:
         from rlaif.recipe import Filter
 
         # Every answer of this world is made of the same sentences: shared letters say little.
-        settings = Filter(copy_overlap=0.9, high_quantile=0.99, near_duplicates=0.99)
+        settings = Filter(
+            copy_overlap=0.9, low_quantile=0.03, high_quantile=0.99, near_duplicates=0.99
+        )  # fmt: skip
         self.embed = Embedder(cache=cache)
         self.fitted = fit_filters(settings, ["\n".join(t) for t in human], self.embed, seed)
 

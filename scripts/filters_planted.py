@@ -37,7 +37,7 @@ from rlaif.intervals import rate
 
 _FIXED = Band(0.65, 0.92, "cosine")
 _SMALL = 6
-_ALIKE = 0.35  # of the 3-grams: what new content shares at most with a text of part anchor
+_ALIKE = 0.35  # of the 3-grams: what shares as much with an anchor is no new content
 
 
 def rows(small: bool = False, cache: Path | None = None) -> list[Row]:
@@ -62,7 +62,10 @@ def _rows(texts: Sequence[Planted], embed: Embedder, small: bool) -> list[Row]:
         *fitted_rows(reasons),
         *fixed_rows(fixed),
         note("anchor: drift that the fit itself expects to catch", proposal.caught),
-        *unlike_rows(dict(parts)["new"], reasons["new"], anchors),
+        note(
+            "anchor: most 3-grams that new content shares with an anchor",
+            max(shared(dict(parts)["new"], anchors.texts)),
+        ),
     ]
     broad = anchor_set([*anchors.texts, *texts_of("broad", texts)], embed)
     first = len(texts_of("anchor", texts))
@@ -78,7 +81,8 @@ def anchor_texts(texts: Sequence[Planted]) -> list[str]:
 
 def scored(texts: Sequence[Planted], every: int) -> list[tuple[str, list[str]]]:
     """The parts that are scored, every so many of their texts."""
-    anchors, new = texts_of("anchor", texts), texts_of("new", texts)
+    anchors = texts_of("anchor", texts)
+    new = new_content(texts)
     copies = near_copies(anchors[::every])
     parts = {
         **{f"near-copies ({kind})": made for kind, made in copies.items()},
@@ -181,14 +185,17 @@ def _rate(name: str, outcomes: list[bool], wanted: float | None = None) -> list[
     return [first, note(f"  from, of {found.rows}", found.low), note("  to", found.high)]
 
 
-def unlike_rows(new: Sequence[str], reasons: Sequence[str], anchors: AnchorSet) -> list[Row]:
-    """How much new content has of an anchor's letters, and what is kept where that is little."""
-    shared = [max(overlap(grams(text), one) for one in anchors.grams) for text in new]
-    unlike = [not r for r, most in zip(reasons, shared, strict=True) if most < _ALIKE]
-    return [
-        note("anchor: most 3-grams that new content shares with an anchor", max(shared)),
-        *_rate(f"new content kept, where it shares under {_ALIKE} of them", unlike),
-    ]
+def new_content(texts: Sequence[Planted]) -> list[str]:
+    """What is about the anchors' topics and shares few letters with any anchor."""
+    new = texts_of("new", texts)
+    most = shared(new, anchor_texts(texts))
+    return [text for text, alike in zip(new, most, strict=True) if alike < _ALIKE]
+
+
+def shared(texts: Sequence[str], anchors: Sequence[str]) -> list[float]:
+    """The most 3-grams that each text shares with an anchor: Jaccard's overlap."""
+    taken = [grams(anchor) for anchor in anchors]
+    return [max(overlap(grams(text), one) for one in taken) for text in texts]
 
 
 def main(json: Path | None = None, small: bool = False, cache: Path | None = None) -> None:

@@ -26,7 +26,7 @@ from rlaif.loop.rounds import run_loop
 from rlaif.loop.state import State
 from rlaif.sandbox import measure
 from rlaif.sandbox.quickstart import HERE, write_inputs
-from rlaif.sandbox.seeds import write_seeds
+from rlaif.sandbox.seeds import write_instructions, write_seeds
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -52,13 +52,17 @@ def self_rewarding(recipe: dict[str, Any]) -> None:
     fixed(recipe)
     folder = Path(recipe["run"]) / "inputs"
     write_seeds(folder / "seeds.jsonl", Constitution.load(recipe["constitution"]), 6000)
+    write_instructions(folder / "people.jsonl", 2000)
     sft = recipe["train"]["sft"]
     del sft["num_train_epochs"]
     sft |= {"max_steps": 300, "per_device_train_batch_size": 64, "max_length": 200}
     recipe["gate"] |= {"min_accuracy": 0.85}
     recipe["loop"] |= {
         "judge": "student", "sft": "every",
-        "seeds": {"evaluations": str(folder / "seeds.jsonl"), "repeat": True},
+        "seeds": {
+            "instructions": str(folder / "people.jsonl"),
+            "evaluations": str(folder / "seeds.jsonl"), "repeat": True,
+        },
     }  # fmt: skip
 
 

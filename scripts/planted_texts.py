@@ -5,10 +5,11 @@ planted_texts.jsonl holds what people would write; this file makes the rest of i
 - anchor: 32 topics, 37 texts each.
 - dense: 37 more a topic, each beside something that the anchors of the topic are about. Some 130
   that lay far from all the others were written anew. Neither new nor tried_new was read for them;
-  the writer may still have had the same thoughts, so some of them share more with one of these.
+  the writer still had some of the same thoughts.
 - broad: 36 more a topic, each about something that the anchors of the topic leave out.
 - new: other content on the same topics, written by someone who had not seen the anchors; texts that
-  share 0.35 or more of their character 3-grams with one of part anchor are left out.
+  share 0.35 or more of their character 3-grams with one of part anchor are left out, and those that
+  share as much with one of part dense are not scored.
 - off_topic: 20 other topics, likewise.
 - tried_new, tried_off_topic: the same, but looked at while the filter was made: not scored.
 - rewording: the content of an anchor (`of`) in other words.

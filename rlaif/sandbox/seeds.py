@@ -1,4 +1,4 @@
-"""What a student of the sandbox is taught to judge by: questions to a judge, with right answers."""
+"""What a student of the sandbox is taught before it judges itself: to answer, and to judge."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rlaif.constitution import Constitution
 from rlaif.sandbox import measure, prompts
-from rlaif.sandbox.answers import CORES
+from rlaif.sandbox.answers import CORES, answer
 from rlaif.sandbox.lessons import judged_answer
 
 
@@ -38,6 +38,24 @@ def write_seeds(file: Path, constitution: Constitution, answers: int, each: int 
                 {"prompt": prompt, "response": response, "principle": id_, "keeps": found[id_]}
             )
     rng.shuffle(rows)
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    file.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_instructions(file: Path, count: int) -> None:
+    """Answers of people, as `loop.seeds.instructions` takes them: the core is right, and manners
+    are as they come, for nobody has told these people of a constitution.
+
+    Args:
+        file: to write.
+        count: of rows, the kinds of prompts in turn.
+    """
+    rng = random.Random("instructions")
+    rows = []
+    for number in range(count):
+        prompt = _prompt(rng, prompts.KINDS[number % len(prompts.KINDS)])
+        said = answer(prompt, dict.fromkeys(CORES.values(), True), rng)
+        rows.append({"prompt": prompt, "completion": said})
     text = "".join(json.dumps(row) + "\n" for row in rows)
     file.write_text(text, encoding="utf-8", newline="\n")
 

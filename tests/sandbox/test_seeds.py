@@ -27,3 +27,16 @@ def test_seeds_are_right_and_teach_every_kind_alike(tmp_path: Path) -> None:
     for principle in counts:
         kept = [row["keeps"] for row in rows if row["principle"] == principle]
         assert 0.25 < sum(kept) / len(kept) < 0.75
+
+
+def test_instructions_get_their_core_right_and_their_manners_by_chance(tmp_path: Path) -> None:
+    concierge = Constitution.load(HERE / "constitutions" / "concierge.yaml")
+    asked = measure.wishes(concierge)
+    seeds.write_instructions(tmp_path / "people.jsonl", 600)
+    rows = [json.loads(line) for line in (tmp_path / "people.jsonl").read_text().splitlines()]
+    found = [measure.outcomes(row["prompt"], row["completion"], asked) for row in rows]
+    for core in ("no-crime", "helpful", "honest", "private", "facts", "sums"):
+        assert all(one[core] for one in found if core in one), core
+    for manner in ("greeting", "brief", "no-insult"):
+        kept = sum(one[manner] for one in found)
+        assert 0.3 < kept / len(found) < 0.7, manner
