@@ -7,11 +7,10 @@ planted_texts.jsonl holds what people would write; this file makes the rest of i
   that lay far from all the others were written anew. Neither new nor tried_new was read for them;
   the writer still had some of the same thoughts.
 - broad: 36 more a topic, each about something that the anchors of the topic leave out.
-- new: other content on the same topics, written by someone who had not seen the anchors; texts that
-  share 0.35 or more of their character 3-grams with one of part anchor are left out, and those that
-  share as much with one of part dense are not scored.
-- off_topic: 20 other topics, likewise.
-- tried_new, tried_off_topic: the same, but looked at while the filter was made: not scored.
+- new: other content on the same topics, written by someone who had seen no other text; those that
+  share 0.35 or more of their character 3-grams with an anchor are not scored.
+- off_topic: 28 other topics, likewise.
+- tried_new, tried_off_topic: the same, of others, but looked at while the filter was made.
 - rewording: the content of an anchor (`of`) in other words.
 - fit: 10 further topics, for choosing what a filter is made of; nothing is scored on them.
 - informative, empty: sentences that say something, and that do not; fit_informative and fit_empty

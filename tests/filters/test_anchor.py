@@ -68,7 +68,7 @@ def sieve(vectors: Vectors, texts: Sequence[str] | None = None, band: Band | Non
 
 def test_new_content_of_the_anchors_topics_is_kept_and_other_topics_are_drift() -> None:
     new, other = ALL[~HUMAN][:60], ALL[240:]
-    assert len(sieve(new).kept) >= 54
+    assert len(sieve(new).kept) >= 52
     dropped = sieve(other).drops
     assert len(dropped) >= 76
     assert {drop.reason for drop in dropped} == {DRIFT}
