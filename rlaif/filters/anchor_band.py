@@ -104,7 +104,7 @@ class Band:
 
 
 def fit_band(
-    anchors: Vectors, low_quantile: float = 0.05, high_quantile: float = 0.999, seed: int = 0
+    anchors: Vectors, low_quantile: float = 0.06, high_quantile: float = 0.999, seed: int = 0
 ) -> Band:
     """Propose both ends from the anchors, of which near-copies of each other count once.
 
@@ -185,7 +185,7 @@ class Proposal:
 
 
 def propose(
-    anchors: AnchorSet, low_quantile: float = 0.05, high_quantile: float = 0.999, seed: int = 0
+    anchors: AnchorSet, low_quantile: float = 0.06, high_quantile: float = 0.999, seed: int = 0
 ) -> Proposal:
     """A band for the anchors, with what stands behind it.
 

@@ -67,7 +67,7 @@ class Filter(StrictModel, error=RecipeError):
     compare: Literal["prompt", "response", "both"] = "both"
     low: Annotated[float, Field(ge=-1, le=1)] | None = None
     high: Annotated[float, Field(ge=-1, le=1)] | None = None
-    low_quantile: Share = 0.05
+    low_quantile: Share = 0.06
     high_quantile: Share = 0.999
     copy_overlap: Annotated[float, Field(gt=0, le=1)] | None = 0.5
     min_bertscore: Share | None = None
