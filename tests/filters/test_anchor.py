@@ -84,7 +84,7 @@ def test_more_is_expected_beside_a_tight_topic_than_beside_a_loose_one() -> None
         kept += list(gauge(about(loose, 20, 0.9, seed + 20)) >= band.low)
         beside = (0.4375**0.5 * other + 0.75 * tight).astype(np.float32)
         dropped += list(gauge(beside) < band.low)
-    assert np.mean(kept) >= 0.9
+    assert np.mean(kept) >= 0.85
     assert np.mean(dropped) >= 0.85
 
 
