@@ -231,13 +231,12 @@ class _Search:
             return self._of_block(start, block)
 
     def _own_stream(self) -> None:
-        """On CUDA, give this thread a stream of its own, which has seen the anchors."""
+        """On CUDA, give this thread a stream of its own, once the anchors are there."""
         import torch
 
         if self.anchors.is_cuda:
-            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            stream.wait_stream(torch.cuda.default_stream())
-            torch.cuda.set_stream(stream)
+            torch.cuda.synchronize(self.anchors.device)  # they are made, in whatever stream
+            torch.cuda.set_stream(torch.cuda.Stream(self.anchors.device))  # type: ignore[no-untyped-call]
 
     def _of_block(self, start: int, block: Vectors) -> Found:
         import torch

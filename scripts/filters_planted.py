@@ -30,12 +30,13 @@ from rich.console import Console
 
 from rlaif.embed import Embedder
 from rlaif.filters.anchor import COPY, DRIFT, REDUNDANT, SALAD, filter_by_anchors
-from rlaif.filters.anchor_band import AnchorSet, Band, anchor_set, propose
+from rlaif.filters.anchor_band import AnchorSet, Band, anchor_set, fit_band, propose
 from rlaif.filters.fluency import Fluency, fit_fluency
 from rlaif.filters.overlap import grams, overlap
 from rlaif.intervals import rate
 
 _FIXED = Band(0.65, 0.92, "cosine")
+_LOWS = (0.03, 0.05, 0.08)  # beside the one that `propose` takes
 _SMALL = 6
 _ALIKE = 0.35  # of the 3-grams: what shares as much with an anchor is no new content
 
@@ -61,6 +62,7 @@ def _rows(texts: Sequence[Planted], embed: Embedder, small: bool) -> list[Row]:
     made = [
         *fitted_rows(reasons),
         *fixed_rows(fixed),
+        *quantile_rows(anchors, dict(parts), embed, fluency),
         note("anchor: drift that the fit itself expects to catch", proposal.caught),
         note(
             "anchor: most 3-grams that new content shares with an anchor",
@@ -152,6 +154,24 @@ def fixed_rows(reasons: dict[str, list[str]]) -> list[Row]:
             float(np.mean([bool(r) for r in reasons["shuffled anchors"]])),
         ),
     ]
+
+
+def quantile_rows(
+    anchors: AnchorSet, parts: dict[str, list[str]], embed: Embedder, fluency: Fluency
+) -> list[Row]:
+    """Where the low end stands is a choice between new content and other topics."""
+    made = []
+    for low in _LOWS:
+        band = fit_band(anchors.vectors, low)
+        new, off = (
+            _reasons(parts[name], anchors, band, embed, fluency) for name in ("new", "off-topic")
+        )
+        told = f"low quantile {low}"
+        made += [
+            note(f"{told}: new content kept", float(np.mean([not r for r in new]))),
+            note(f"{told}: off-topic dropped", float(np.mean([r == DRIFT for r in off]))),
+        ]
+    return made
 
 
 def other_rows(

@@ -91,6 +91,8 @@ def run(name: str, out: Path) -> State:
 
 def rows_of_fixed(state: State) -> list[Row]:
     """What is wanted of a fixed teacher."""
+    if not state.rounds:
+        return [row("fixed teacher: rounds", ">=", 3, 0)]
     golds = [value(f.metric) for f in (state.base, *state.rounds) if f is not None]
     fall = max((a - b for a, b in pairwise(golds)), default=0.0)
     return [
@@ -105,6 +107,8 @@ def rows_of_fixed(state: State) -> list[Row]:
 
 def rows_of_self(state: State) -> list[Row]:
     """What is wanted of a student that judges itself."""
+    if not state.rounds:  # its judge did not pass the gate
+        return [row("self-rewarding: rounds", ">=", 3, 0)]
     right = [value(f.judge_accuracy) for f in state.rounds]
     right.append(value(state.rounds[-1].student_accuracy))
     asked = [
@@ -126,14 +130,15 @@ def rows_of_self(state: State) -> list[Row]:
 def rows_of_governor(watched: State, unwatched_: State) -> list[Row]:
     """What the governor prevents, where the student forgets how to judge."""
     best = watched.best
+    last = unwatched_.rounds[-1] if unwatched_.rounds else None
     return [
         note("forgets, governor on: stopped in round (-1: never)",
              -1 if watched.stopped is None else watched.stopped.round),
         note("forgets, governor on: gold of best/", value(best.metric if best else None)),
-        note("forgets, governor off: gold at the end", value(unwatched_.rounds[-1].metric)),
+        note("forgets, governor off: gold at the end", value(last.metric if last else None)),
         note("forgets, governor off: judge accuracy at the end",
-             value(unwatched_.rounds[-1].student_accuracy)),
-        note("forgets, governor off: mean tokens", unwatched_.rounds[-1].mean_tokens or 0.0),
+             value(last.student_accuracy if last else None)),
+        note("forgets, governor off: mean tokens", (last.mean_tokens if last else None) or 0.0),
     ]  # fmt: skip
 
 

@@ -260,7 +260,7 @@ def _round(
         if not _has_rows(run, earlier, name):
             return student, Ruled(
                 number, attempt, "rows",
-                f"none is left for `{name}`: no answer was surely better than the others",
+                f"no row is left for `{name}`; {run.root / 'kept_aside'} has them, each with why",
             )  # fmt: skip
     for name in stages:
         key = do_stage(running, Label.of(number, name), run, inputs, after, attempt, who)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rlaif.constitution import Constitution
@@ -38,8 +39,7 @@ def write_seeds(file: Path, constitution: Constitution, answers: int, each: int 
                 {"prompt": prompt, "response": response, "principle": id_, "keeps": found[id_]}
             )
     rng.shuffle(rows)
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    file.write_text(text, encoding="utf-8", newline="\n")
+    _write(file, rows)
 
 
 def write_instructions(file: Path, count: int) -> None:
@@ -56,8 +56,7 @@ def write_instructions(file: Path, count: int) -> None:
         prompt = _prompt(rng, prompts.KINDS[number % len(prompts.KINDS)])
         said = answer(prompt, dict.fromkeys(CORES.values(), True), rng)
         rows.append({"prompt": prompt, "completion": said})
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    file.write_text(text, encoding="utf-8", newline="\n")
+    _write(file, rows)
 
 
 def _prompt(rng: random.Random, kind: prompts.Kind) -> str:
@@ -65,3 +64,8 @@ def _prompt(rng: random.Random, kind: prompts.Kind) -> str:
     while prompts.split_of(prompt := prompts.draw(rng, kind)) != "label":
         pass
     return prompt
+
+
+def _write(file: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    file.write_text(text, encoding="utf-8", newline="\n")
