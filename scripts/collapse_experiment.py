@@ -16,7 +16,6 @@ be stopped and started again: every finished generation is kept in --work.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -362,10 +361,13 @@ def main(
     if small:
         plan = Plan(2, human=200, written=200, measured=300, probes=500, first_steps=40, steps=20)
     which = range(first_seed, first_seed + (1 if small else seeds))
-    # One process of one thread a seed: two threads gain little on so small a model.
-    with ProcessPoolExecutor(math.ceil(min(2, len(which))), get_context("spawn")) as pool:
-        jobs = [pool.submit(worker, seed, plan, arms, work) for seed in which]
-        found = [g for job in jobs for g in job.result()]
+    # Processes of one thread: two threads gain little on so small a model.
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        # What all arms of a seed begin with is made once, before any of them.
+        first = [pool.submit(worker, seed, plan, "", work) for seed in which]
+        found = [g for job in first for g in job.result()]
+        jobs = [pool.submit(worker, seed, plan, arm, work) for arm in arms for seed in which]
+        found += [g for job in jobs for g in job.result() if g.number]
     if beside is not None:
         found += others(beside, plan, found)
     rows = table(found, plan.generations)

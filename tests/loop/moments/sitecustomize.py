@@ -45,9 +45,12 @@ def _come(moment: dict[str, str]) -> None:
     if moment["who"] == "tree":
         import psutil
 
-        for process in (*psutil.Process(root).children(recursive=True), psutil.Process(root)):
+        # Stopped first: it must not see its children die and end by an error of its own meanwhile.
+        os.kill(root, signal.SIGSTOP)
+        for process in psutil.Process(root).children(recursive=True):
             if process.pid != os.getpid():
                 process.kill()
+        os.kill(root, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
