@@ -30,7 +30,7 @@ from rlaif.loop.places import LoopFolder
 from rlaif.pipeline import evaluation_samples, read_records, train
 from rlaif.recipe import Recipe
 from rlaif.sandbox import measure
-from rlaif.sandbox.quickstart import HERE, launch_file, quickstart
+from rlaif.sandbox.quickstart import HERE, launch_file, multiplies_bfloat16, quickstart
 from rlaif.tables import SAMPLES
 
 NAMES = ("concierge", "blunt", "warm")
@@ -40,7 +40,7 @@ REWARD = {
     "model_init_kwargs": {"attn_implementation": "eager"}, "max_steps": 190,
     "per_device_train_batch_size": 8, "learning_rate": 2e-3, "lr_scheduler_type": "cosine",
     "warmup_steps": 10, "adam_beta1": 0.8, "adam_beta2": 0.95, "adam_epsilon": 1e-4,
-    "max_length": 160, "train_sampling_strategy": "group_by_length", "bf16": True,
+    "max_length": 160, "train_sampling_strategy": "group_by_length", "bf16": multiplies_bfloat16(),
     "logging_strategy": "no", "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
 }  # fmt: skip
 

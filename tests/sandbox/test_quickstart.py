@@ -76,3 +76,26 @@ def test_the_main_job_end_to_end_and_again(
         k: v for k, v in summary.items() if k != "seconds"
     }
     assert (folder.round(1).model("dpo") / "final/model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize(
+    ("flags", "able"),
+    [
+        ("flags\t\t: fpu sse2 avx2 avx512_bf16\n", True),
+        ("Features\t: fp asimd bf16\n", True),
+        ("flags\t\t: fpu sse2 avx2 bmi1\n", False),
+        (None, False),  # another system than Linux
+    ],
+)
+def test_it_trains_in_bfloat16_only_where_the_processor_multiplies_it(
+    flags: str | None, able: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cpuinfo"
+    if flags is not None:
+        file.write_text(flags)
+    assert module.multiplies_bfloat16(file) == able
+    monkeypatch.setattr(module, "_has_gpu", lambda: False)
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: able)
+    recipe = Recipe.load(write_inputs(tmp_path / "run"))
+    assert recipe.train is not None
+    assert [block["bf16"] for block in (recipe.train.sft, recipe.train.dpo) if block] == [able] * 2
