@@ -177,7 +177,10 @@ def loop(
     recipe: RecipeFile,
     restart_from: Annotated[
         str | None,
-        typer.Option(metavar="ROUND/STAGE", help="do this stage and all behind it again; what would come out the same is kept"),
+        typer.Option(
+            metavar="ROUND/STAGE",
+            help="do this stage and all behind it again; what would come out the same is kept",
+        ),
     ] = None,
 ) -> None:
     """Run rounds, each with the last one's student; started again, it goes on where it was."""
