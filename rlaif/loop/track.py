@@ -5,6 +5,7 @@ Figures → TensorBoard, W&B, Trackio, …: what TRL's `report_to` takes, throug
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,16 @@ def track(loop: Recipe, root: Path, figures: Figures) -> None:
     Raises:
         RecipeError: no such tracker, or its library is not there.
     """
-    for name, made in trackers(loop).items():
+    made_by = trackers(loop)
+    if made_by:
+        from accelerate import PartialState
+
+        PartialState()  # without it, those that tell the log what they do fail
+    for name, made in made_by.items():
         folder = root / "tracked"
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            given = {"logging_dir": str(folder)} if made.requires_logging_directory else {}
-            tracker = made("rlaif", **given)
+            tracker = made("rlaif", **_given(name, made, folder))
             getattr(tracker, "start", lambda: None)()
         except ImportError as error:
             raise RecipeError(
@@ -39,6 +44,22 @@ def track(loop: Recipe, root: Path, figures: Figures) -> None:
             ) from error  # fmt: skip
         tracker.log(scalars(figures), step=figures.round)
         tracker.finish()
+
+
+def _given(name: str, made: Any, folder: Path) -> dict[str, str]:
+    """What a tracker has to be told so that all rounds are steps of one run of it.
+
+    A round is tracked by a process of its own, so the run is found again by its name.
+    """
+    file = folder / "run"
+    if not file.exists():
+        file.write_text(f"{folder.parent.name}-{uuid.uuid4().hex[:8]}\n")
+    run = file.read_text().strip()
+    if name == "wandb":
+        return {"id": run, "name": run, "resume": "allow", "dir": str(folder)}
+    if name == "trackio":
+        return {"name": run, "resume": "allow"}
+    return {"logging_dir": str(folder)} if made.requires_logging_directory else {}
 
 
 def trackers(loop: Recipe) -> dict[str, Any]:
