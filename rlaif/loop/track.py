@@ -34,14 +34,8 @@ def track(loop: Recipe, root: Path, figures: Figures) -> None:
     for name, made in made_by.items():
         folder = root / "tracked"
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            tracker = made("rlaif", **_given(name, made, folder))
-            getattr(tracker, "start", lambda: None)()
-        except ImportError as error:
-            raise RecipeError(
-                "its library is not installed", key="loop.report_to", value=name,
-                mend=f"pip install {name}",
-            ) from error  # fmt: skip
+        tracker = made("rlaif", **_given(name, made, folder))
+        getattr(tracker, "start", lambda: None)()
         tracker.log(scalars(figures), step=figures.round)
         tracker.finish()
 
@@ -66,19 +60,25 @@ def trackers(loop: Recipe) -> dict[str, Any]:
     """The classes of accelerate's trackers that a recipe names, by name.
 
     Raises:
-        RecipeError: no such tracker.
+        RecipeError: no such tracker, or its library is not there.
     """
     names = [name for name in loop.loop.report_to if name != "none"] if loop.loop else []
     if not names:
         return {}
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
     known = {str(key): made for key, made in LOGGER_TYPE_TO_CLASS.items()}
+    there = {str(key) for key in get_available_trackers()}
     for name in names:
         if name not in known:
             raise RecipeError(
                 "no such tracker", key="loop.report_to", value=name,
                 mend=f"use {', '.join(sorted(known))}",
+            )  # fmt: skip
+        if name not in there:
+            raise RecipeError(
+                "its library is not installed", key="loop.report_to", value=name,
+                mend=f"pip install {name}",
             )  # fmt: skip
     return {name: known[name] for name in names}
 
