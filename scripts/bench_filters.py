@@ -3,7 +3,8 @@
     python scripts/bench_filters.py [--json FILE] [--small] [--part NAME]
 
 The parts can be run alone: filters_planted.py, filters_density.py, filters_drift.py,
-filters_gaps.py, filters_scale.py. The experiment over generations is collapse_experiment.py.
+filters_gaps.py, filters_scale.py, collapse_experiment.py. The last takes an hour and a half, if
+it is not done yet.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import collapse_experiment
 import filters_density
 import filters_drift
 import filters_gaps
@@ -27,6 +29,7 @@ PARTS: dict[str, Callable[[bool], list[Row]]] = {
     "drift": filters_drift.rows,
     "gaps": filters_gaps.rows,
     "scale": filters_scale.rows,
+    "generations": collapse_experiment.rows,
 }
 
 

@@ -34,6 +34,7 @@ from rlaif.constitution import Constitution
 from rlaif.records import Message, seed_of
 
 SANDBOX = Path(__file__).parent.parent / "rlaif" / "sandbox"
+WORK = Path("runs/collapse")
 ARMS = {
     "a": "replace",
     "b": "accumulate",
@@ -68,6 +69,9 @@ class Plan:
     first_steps: int = 600
     steps: int = 150
     temperature: float = 1.0
+
+
+SMALL = Plan(2, human=200, written=200, measured=300, probes=500, first_steps=40, steps=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +345,39 @@ def worker(seed: int, plan: Plan, arms: str, work: Path) -> list[Generation]:
     return run_seed(seed, plan, arms, work)
 
 
+def run(plan: Plan, seeds: Sequence[int], arms: str, work: Path) -> list[Generation]:
+    """Every generation of every arm and seed, on two cores."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    keep_plan(plan, work)
+    # Processes of one thread: two threads gain little on so small a model.
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        # What all arms of a seed begin with is made once, before any of them.
+        first = [pool.submit(worker, seed, plan, "", work) for seed in seeds]
+        found = [g for job in first for g in job.result()]
+        jobs = [pool.submit(worker, seed, plan, arm, work) for arm in arms for seed in seeds]
+        return found + [g for job in jobs for g in job.result() if g.number]
+
+
+def keep_plan(plan: Plan, work: Path) -> None:
+    """Write the plan down, so that what was done by another one is not taken for this one's."""
+    file = work / "plan.json"
+    if not file.exists():
+        work.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(asdict(plan)) + "\n")
+    elif json.loads(file.read_text()) != asdict(plan):
+        raise SystemExit(f"{work}: holds generations of another plan: name another --work")
+
+
+def rows(small: bool) -> list[Row]:
+    """The experiment's rows, for `bench_filters.py`; what is done already is read."""
+    plan = SMALL if small else Plan()
+    found = run(plan, range(1 if small else 3), "".join(ARMS), WORK / "small" if small else WORK)
+    return table(found, plan.generations)
+
+
 def main(
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
     figure_file: Annotated[Path | None, typer.Option("--figure")] = None,
@@ -356,21 +393,9 @@ def main(
     small: Annotated[bool, typer.Option(help="a look, not a result")] = False,
 ) -> None:
     """Run the experiment, print its table, draw it."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    plan = Plan(generations, temperature=temperature)
-    if small:
-        plan = Plan(2, human=200, written=200, measured=300, probes=500, first_steps=40, steps=20)
+    plan = SMALL if small else Plan(generations, temperature=temperature)
     which = range(first_seed, first_seed + (1 if small else seeds))
-    # Processes of one thread: two threads gain little on so small a model.
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        # What all arms of a seed begin with is made once, before any of them.
-        first = [pool.submit(worker, seed, plan, "", work) for seed in which]
-        found = [g for job in first for g in job.result()]
-        jobs = [pool.submit(worker, seed, plan, arm, work) for arm in arms for seed in which]
-        found += [g for job in jobs for g in job.result() if g.number]
+    found = run(plan, which, arms, work)
     if beside is not None:
         found += others(beside, plan, found)
     rows = table(found, plan.generations)

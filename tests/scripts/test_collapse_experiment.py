@@ -64,3 +64,10 @@ def test_arms_of_an_earlier_run_stand_beside_those_of_the_same_generation_0(tmp_
         experiment.others(file, plan, now)
     with pytest.raises(SystemExit, match="another plan"):
         experiment.others(file, experiment.Plan(temperature=0.8), now)
+
+
+def test_what_another_plan_left_is_not_taken_for_this_one_s(tmp_path: Path) -> None:
+    for _ in range(2):
+        experiment.keep_plan(experiment.SMALL, tmp_path)
+    with pytest.raises(SystemExit, match="another plan"):
+        experiment.keep_plan(experiment.Plan(), tmp_path)
