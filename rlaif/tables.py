@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from rlaif.engines.protocol import Generation
 from rlaif.errors import DataError
 from rlaif.records import Record, Response, Verdict, chat_from_json, chat_to_json
 
@@ -50,6 +51,15 @@ VERDICTS = pa.schema(
     ]
 )
 """A verdict a row, with the fields of `Verdict`; a null `log_odds` is an abstention."""
+
+ANSWERS = pa.schema(
+    [
+        pa.field("question", pa.string(), nullable=False),
+        pa.field("response", _RESPONSE),
+        pa.field("reason", pa.string()),
+    ]
+)
+"""A question a row, by its id, with the one response to it or the reason for none."""
 
 JudgedRow = tuple[str, Verdict]
 """The id of a record, and a verdict on it."""
@@ -85,6 +95,27 @@ def verdicts_from_table(table: pa.Table) -> list[JudgedRow]:
     return [(row.pop("record_id"), Verdict(**row)) for row in table.to_pylist()]
 
 
+def answers_to_table(questions: Iterable[str], answers: Iterable[Generation]) -> pa.Table:
+    """Answers of one response at most, each with its question's id, as rows of `ANSWERS`."""
+    rows = [
+        {
+            "question": question,
+            "response": next(map(_response_to_row, answer.responses), None),
+            "reason": _utf8(answer.reason),
+        }
+        for question, answer in zip(questions, answers, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=ANSWERS)
+
+
+def answers_from_table(table: pa.Table) -> list[Generation]:
+    """The reverse of `answers_to_table`, without the questions."""
+    return [
+        Generation((Response(**row["response"]),) if row["response"] else (), row["reason"])
+        for row in table.to_pylist()
+    ]
+
+
 def join_verdicts(records: Iterable[Record], rows: Iterable[JudgedRow]) -> list[Record]:
     """The records, each with the verdicts on it added to those it had, in the order of `rows`.
 
@@ -104,9 +135,7 @@ def _record_to_row(record: Record, index: int) -> dict[str, Any]:
     if any(not isinstance(m.content, str) for m in record.prompt):
         raise DataError(f"record {record.id}: a prompt in segments", mend="give it plain text")
     prompt = [{k: _utf8(v) for k, v in m.items()} for m in chat_to_json(record.prompt)]
-    responses = [
-        {"text": _utf8(r.text), "tokens": r.tokens, "finish": r.finish} for r in record.responses
-    ]
+    responses = [_response_to_row(r) for r in record.responses]
     meta = _meta_to_json(record)
     return {
         "record_id": record.id,
@@ -115,6 +144,12 @@ def _record_to_row(record: Record, index: int) -> dict[str, Any]:
         "responses": responses,
         "meta": meta,
     }
+
+
+def _response_to_row(response: Response) -> dict[str, Any]:
+    return {
+        "text": _utf8(response.text), "tokens": response.tokens, "finish": response.finish
+    }  # fmt: skip
 
 
 def _record_from_row(row: Mapping[str, Any]) -> Record:

@@ -1,6 +1,7 @@
 """What `rlaif topics` loads and writes: a recipe's prompts as a map, and prompts for its gaps.
 
 RUN/topics/  topics.json, topics.png; with gaps filled also prompts.jsonl and kept_aside.jsonl
+RUN/data/gaps/  what the generator answered, a shard a round, so that nothing is asked twice
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rlaif.engines.load import load_engine
 from rlaif.engines.protocol import Sampling
 from rlaif.errors import RecipeError
 from rlaif.prompts.gaps import Filled, Filling, fill_gaps
+from rlaif.prompts.kept_answers import KeptAnswers
 from rlaif.prompts.load import load_prompts
 from rlaif.prompts.topics import TopicMap, topic_map
 from rlaif.prompts.topics_picture import picture
@@ -118,8 +120,11 @@ def _filled(
         sampling=Sampling(temperature=wanted.temperature, max_tokens=wanted.max_tokens),
         templates=recipe.judge.templates,
     )
-    with closing(load_engine(wanted.generator or recipe.teacher, run.engines)) as engine:
-        return fill_gaps(prompts, anchors, engine, embed, settings, recipe.seed, before.cells)
+    generator = wanted.generator or recipe.teacher
+    with run.lock(), closing(load_engine(generator, run.engines)) as engine:
+        return fill_gaps(
+            prompts, anchors, engine, embed, settings, recipe.seed, before.cells, KeptAnswers(run)
+        )
 
 
 def _write(run: RunFolder, found: Topics, prompts: Sequence[str]) -> None:

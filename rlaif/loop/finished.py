@@ -26,7 +26,7 @@ STAGES = ("seed", "prompts", "sample", "judge", "filter", "sft", "dpo", "reward"
 TRAINING = ("sft", "dpo", "reward")
 
 _OUTPUTS: Mapping[str, tuple[str, ...]] = {
-    "prompts": ("new_prompts",),
+    "prompts": ("gaps",),
     "sample": ("prompts", "samples", "revised"),
     "judge": ("verdicts", "revised", "picked", "sft", "pairs"),
     "filter": ("reviewed", "sft", "pairs"),

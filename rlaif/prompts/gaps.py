@@ -25,6 +25,7 @@ from rlaif.engines.protocol import Engine, Sampling
 from rlaif.entropy import Evenness, evenness
 from rlaif.errors import DataError
 from rlaif.label.templates import Template, load_template
+from rlaif.prompts.kept_answers import KeptAnswers
 from rlaif.prompts.landing import STAGE, Embed, Landing, NewPrompt, Written
 from rlaif.prompts.strata import level_for
 from rlaif.prompts.topics import NO_VECTOR, to_centre, with_vector
@@ -175,6 +176,7 @@ def fill_gaps(
     settings: Filling,
     seed: int,
     cells: Cells | None = None,
+    kept: KeptAnswers | None = None,
 ) -> Filled:
     """Ask for prompts until the gaps are filled, it brings no more, or the budget is spent.
 
@@ -188,11 +190,14 @@ def fill_gaps(
         settings: how.
         seed: the run's.
         cells: the regions; None fits `settings.cells` on the anchors.
+        kept: keeps the answers of each round, so that a filling that is killed and called again
+            with the same ends as if it had not been; None keeps nothing.
 
     Raises:
         DataError: no usable prompts or anchors, fewer different anchors than cells, or
             embeddings of another width than the cells.
         RecipeError: the template cannot be used.
+        JournalError: answers cannot be kept.
     """
     template = load_template("new_prompt", settings.templates)
     own, gold = _embedded(prompts, embed, "prompt"), _embedded(anchors, embed, "anchor")
@@ -206,8 +211,11 @@ def fill_gaps(
         _landing(own, gold, cells, gaps, settings),
         cells.counts(own.vectors),
         [*own.drops, *gold.drops],
+        kept,
     )
     stopped = state.go_on(engine, embed, template, settings, seed)
+    if kept is not None:
+        kept.finish()
     return Filled(
         tuple(state.new), tuple(state.rounds), tuple(gaps), state.counts, tuple(state.drops),
         state.calls, state.tokens, stopped,
@@ -273,6 +281,7 @@ class _State:
     landing: Landing
     counts: NDArray[np.int64]
     drops: list[Drop]
+    answers: KeptAnswers | None
     new: list[NewPrompt] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
     asked: Counter[int] = field(default_factory=Counter)
@@ -338,7 +347,10 @@ class _State:
             1, settings.sampling.temperature, settings.sampling.top_p,
             settings.sampling.max_tokens, settings.sampling.stop,
         )  # fmt: skip
-        answers = engine.generate(chats, sampling, seeds)
+        if self.answers is None:
+            answers = engine.generate(chats, sampling, seeds)
+        else:
+            answers = self.answers.answer(engine, ids, chats, sampling, seeds)
         self.tokens += sum(r.tokens for answer in answers for r in answer.responses)
         return [
             Written(id_, cell, number, next(iter(answer.responses), None), answer.reason)
