@@ -218,6 +218,8 @@ def _fill_gaps(run: _Run, recipe: Recipe, found: Probe) -> None:
         round_recipe.write_recipe(run.folder.run, asked.model_dump(mode="json"))
         run.stage("prompts", 0, found)
         told = json.loads((Path(made.run) / "topics" / "topics.json").read_bytes())
+        # What is kept is not asked again, and costs nothing.
+        shutil.rmtree(RunFolder(Path(made.run)).data("gaps"), ignore_errors=True)
         spent.append((total(map(dict, found.lines.pop("prompts"))), told["calls"]))
     (first, once), (few, least), (many, most) = spent
     each = times(many - few, 1 / max(1, most - least))
