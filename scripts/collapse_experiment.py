@@ -32,6 +32,7 @@ from rich.console import Console
 
 from rlaif.constitution import Constitution
 from rlaif.records import Message, seed_of
+from rlaif.sandbox import prompts
 
 SANDBOX = Path(__file__).parent.parent / "rlaif" / "sandbox"
 WORK = Path("runs/collapse")
@@ -67,7 +68,7 @@ class Plan:
     measured: int = 3000
     probes: int = 10_000
     first_steps: int = 600
-    steps: int = 150
+    steps: int = 240
     temperature: float = 1.0
 
 
@@ -82,7 +83,8 @@ class Generation:
         arm, number, seed: which.
         tail_coverage: share of the tail's subjects that its probes reach.
         token_entropy: of the words of what it wrote, in nats.
-        compliance: mean share of the applicable principles that a text keeps.
+        compliance: mean share of the applicable principles that a text keeps. One whose prompt is
+            none of the world's keeps nothing; how many are is known from all the probes.
         other: share of the probes that are no prompt of the world.
         kept: texts that were added to the data.
         dropped: the others, by reason.
@@ -169,9 +171,9 @@ def speak(model: Path, plan: Plan, seed: str) -> tuple[list[str], list[Text]]:
 
 def token_entropy(texts: Sequence[Text]) -> float:
     """Of single words, in nats; of as many texts in every generation, so they can be compared."""
-    from rlaif.sandbox.prompts import words
-
-    counts = np.array(list(Counter(w for t in texts for part in t for w in words(part)).values()))
+    counts = np.array(
+        list(Counter(w for t in texts for part in t for w in prompts.words(part)).values())
+    )
     shares = counts / counts.sum()
     return float(-(shares * np.log(shares)).sum())
 
@@ -239,7 +241,7 @@ def generation(
     record = work / f"{arm}{number}.json"
     if not record.exists():
         out.mkdir(parents=True, exist_ok=True)
-        steps, rate = (plan.steps, 5e-4) if number else (plan.first_steps, 1e-3)
+        steps, rate = (plan.steps, 3e-4) if number else (plan.first_steps, 1e-3)
         learn(start, data, steps, rate, seed_of("learn", seed, arm, number) % 2**31, out)
         said, texts = speak(out, plan, f"{seed} {arm} {number}")
         record.write_text(json.dumps({"probes": said, "texts": [list(t) for t in texts]}))
@@ -248,12 +250,14 @@ def generation(
     texts = spoken[: plan.written]
     tail = tail_of(people, work)
     reach = reached(said)
+    other = 1 - sum(reach.values()) / len(said)
+    inside = [t for t in spoken if prompts.parse(t.prompt) is not None]
     return texts, Generation(
         arm, number, seed,
         tail_coverage=sum(reach[s] > 0 for s in tail) / len(tail),
         token_entropy=token_entropy(texts),
-        compliance=compliance(spoken, constitution()),
-        other=1 - sum(reach.values()) / len(said), kept=len(data), dropped={},
+        compliance=(1 - other) * compliance(inside, constitution()) if inside else 0.0, other=other,
+        kept=len(data), dropped={},
     )  # fmt: skip
 
 
