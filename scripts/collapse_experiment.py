@@ -16,11 +16,13 @@ be stopped and started again: every finished generation is kept in --work.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,7 +70,7 @@ class Plan:
     measured: int = 3000
     probes: int = 10_000
     first_steps: int = 600
-    steps: int = 240
+    steps: int = 150
     temperature: float = 1.0
 
 
@@ -83,8 +85,8 @@ class Generation:
         arm, number, seed: which.
         tail_coverage: share of the tail's subjects that its probes reach.
         token_entropy: of the words of what it wrote, in nats.
-        compliance: mean share of the applicable principles that a text keeps. One whose prompt is
-            none of the world's keeps nothing; how many are is known from all the probes.
+        compliance: mean share of the applicable principles that an answer keeps. Where the prompt
+            is none of the world's there is no gold; those are told apart, as `other`.
         other: share of the probes that are no prompt of the world.
         kept: texts that were added to the data.
         dropped: the others, by reason.
@@ -209,20 +211,35 @@ def run_seed(seed: int, plan: Plan, arms: str, work: Path) -> list[Generation]:
     written, first = generation(
         "-", 0, seed, people, people, SANDBOX / "models" / "student", plan, work, None
     )
+    filters = cache(lambda: Filters(people, work / "embeddings", seed))
     found = [first]
-    filters = Filters(people, work / "embeddings", seed) if set(arms) & {"c", "d"} else None
     for arm in arms:
-        data, new = people, written
+        offered, kept = [written], list[list[Text]]()
         for number in range(1, plan.generations + 1):
-            kept, dropped = new, dict[str, int]()
-            if arm in "cd" and filters is not None:
-                kept, dropped = filters(new)
-            # A batch that is discarded whole leaves the data as they were.
-            data = [*data, *kept] if arm in "bd" else kept or data
+            told = work / f"{arm}{number}.kept.json"
+            # Filtering takes as long as learning: what came of it is read where both are done.
+            if not (told.exists() and (work / f"{arm}{number}.json").exists()):
+                dropped = dict[str, int]()
+                for batch in offered[len(kept) :]:
+                    good, dropped = filters()(batch) if arm in "cd" else (batch, {})
+                    kept.append(good)
+                told.write_text(json.dumps({"kept": len(kept[-1]), "dropped": dropped}))
+            data = data_of(arm, people, kept)
             new, one = generation(arm, number, seed, people, data, work / "-0", plan, work, written)
-            found.append(Generation(**{**asdict(one), "kept": len(kept), "dropped": dropped}))
+            offered.append(new)
+            found.append(replace(one, **json.loads(told.read_text())))
             print(json.dumps(asdict(found[-1])), flush=True)
     return found
+
+
+def data_of(arm: str, people: Sequence[Text], kept: Sequence[Sequence[Text]]) -> Sequence[Text]:
+    """What an arm learns from, of the texts that were kept of each generation so far.
+
+    A batch that was discarded whole leaves the data as they were.
+    """
+    if arm in "bd":
+        return [*people, *(text for batch in kept for text in batch)]
+    return next((batch for batch in reversed(kept) if batch), people)
 
 
 def generation(
@@ -241,7 +258,7 @@ def generation(
     record = work / f"{arm}{number}.json"
     if not record.exists():
         out.mkdir(parents=True, exist_ok=True)
-        steps, rate = (plan.steps, 3e-4) if number else (plan.first_steps, 1e-3)
+        steps, rate = (plan.steps, 5e-4) if number else (plan.first_steps, 1e-3)
         learn(start, data, steps, rate, seed_of("learn", seed, arm, number) % 2**31, out)
         said, texts = speak(out, plan, f"{seed} {arm} {number}")
         record.write_text(json.dumps({"probes": said, "texts": [list(t) for t in texts]}))
@@ -256,7 +273,7 @@ def generation(
         arm, number, seed,
         tail_coverage=sum(reach[s] > 0 for s in tail) / len(tail),
         token_entropy=token_entropy(texts),
-        compliance=(1 - other) * compliance(inside, constitution()) if inside else 0.0, other=other,
+        compliance=compliance(inside, constitution()) if inside else math.nan, other=other,
         kept=len(data), dropped={},
     )  # fmt: skip
 
@@ -309,9 +326,11 @@ def table(found: Sequence[Generation], last: int) -> list[Row]:
                 min(of("d", "token_entropy", True))),
             row("accumulate, filtered: compliance lost, most", "<=", 0.01,
                 max(first[s].compliance - end["d", s].compliance for s in first)),
+            note("accumulate, filtered: prompts that are none, more than generation 0's, most",
+                 max(end["d", s].other - first[s].other for s in first)),
         ]  # fmt: skip
     for arm, name in ARMS.items():
-        for measure in ("tail_coverage", "token_entropy", "compliance"):
+        for measure in ("tail_coverage", "token_entropy", "compliance", "other"):
             values = of(arm, measure)
             if values:
                 rows.append(note(f"{name}: {measure}, mean of seeds", float(np.mean(values))))

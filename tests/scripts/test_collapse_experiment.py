@@ -71,3 +71,13 @@ def test_what_another_plan_left_is_not_taken_for_this_one_s(tmp_path: Path) -> N
         experiment.keep_plan(experiment.SMALL, tmp_path)
     with pytest.raises(SystemExit, match="another plan"):
         experiment.keep_plan(experiment.Plan(), tmp_path)
+
+
+def test_what_an_arm_learns_from() -> None:
+    people, *batches = ([experiment.Text(name, "")] for name in ("people", "first", "second"))
+    for arm, last in (("a", ["second"]), ("b", ["people", "first", "second"])):
+        assert [t.prompt for t in experiment.data_of(arm, people, batches)] == last
+    discarded = [batches[0], []]
+    assert [t.prompt for t in experiment.data_of("c", people, discarded)] == ["first"]
+    assert [t.prompt for t in experiment.data_of("d", people, discarded)] == ["people", "first"]
+    assert experiment.data_of("c", people, [[]]) == people
