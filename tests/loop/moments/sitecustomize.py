@@ -9,6 +9,7 @@ The process that is about to touch a path of that form kills, with SIGKILL, the 
 it hangs: it has to be ended from outside.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -45,12 +46,13 @@ def _come(moment: dict[str, str]) -> None:
     if moment["who"] == "tree":
         import psutil
 
-        # Stopped first: it must not see its children die and end by an error of its own meanwhile.
-        os.kill(root, signal.SIGSTOP)
-        for process in psutil.Process(root).children(recursive=True):
-            if process.pid != os.getpid():
-                process.kill()
+        family = psutil.Process(root).children(recursive=True)
+        # The loop first: it must not see its children die, and end by an error of its own.
         os.kill(root, signal.SIGKILL)
+        for process in family:
+            if process.pid != os.getpid():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
