@@ -9,7 +9,7 @@ the model. pipeline.py puts these in order.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
@@ -83,7 +83,7 @@ def store_samples(
         records, drops = sample(records_from_table(table), engine, sampling, seed)
         return records_to_table(records, table["index"][0].as_py() if table.num_rows else 0), drops
 
-    settings = _settings(sampling)
+    settings = sampling.as_dict()
     wanted = {"engine": dict(engine.identity), "sampling": settings, "seed": seed}
     jobs = [(i, wanted | {"prompts": prompts.digest(i)}) for i in range(count)]
     run_stage(
@@ -118,8 +118,8 @@ def store_revisions(
         "engine": dict(engine.identity),
         "principles": [[p.text, p.critique, p.revision] for p in principles],
         "templates": [method.critique.fingerprint, method.revise.fingerprint],
-        "critique": _settings(method.critique_sampling),
-        "revision": _settings(method.sampling),
+        "critique": method.critique_sampling.as_dict(),
+        "revision": method.sampling.as_dict(),
         "rounds": method.rounds,
         "seed": seed,
     }
@@ -129,10 +129,6 @@ def store_revisions(
         lambda done: progress("revised", done, count),
     )  # fmt: skip
     return stage
-
-
-def _settings(sampling: Sampling) -> dict[str, object]:
-    return asdict(sampling) | {"stop": list(sampling.stop)}
 
 
 def engine_notes(engine: Engine) -> dict[str, int]:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from rlaif.records import Chat, Response
 
@@ -38,6 +38,10 @@ class Sampling:
     top_p: float = 1.0
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain JSON, for what depends on it."""
+        return asdict(self) | {"stop": list(self.stop)}
 
 
 @dataclass(frozen=True, slots=True)

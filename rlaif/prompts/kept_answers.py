@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from rlaif.engines.protocol import Engine, Generation, Sampling
 from rlaif.journal import Stage
@@ -46,7 +46,7 @@ class KeptAnswers:
         asked = [[chat_to_json(chat), seed] for chat, seed in zip(chats, seeds, strict=True)]
         depends = {
             "questions": fingerprint(asked),
-            "sampling": asdict(sampling) | {"stop": list(sampling.stop)},
+            "sampling": sampling.as_dict(),
             "engine": dict(engine.identity),
         }
         if not stage.done(shard, depends):

@@ -13,7 +13,7 @@ from rlaif.prompts.gaps import Filled, fill_gaps
 from rlaif.prompts.kept_answers import KeptAnswers
 from rlaif.records import Chat, Response
 from rlaif.run_folder import RunFolder
-from tests.prompts.test_gaps import ANCHORS, CELLS, PROMPTS, SETTINGS, Seeded, embed
+from tests.prompts.test_gaps import ANCHORS, CELLS, PROMPTS, SETTINGS, TOPICS, Seeded, embed
 
 SLOW = replace(SETTINGS, at_once=2)
 """Two questions a gap in a round, so that there are several rounds."""
@@ -90,3 +90,11 @@ def test_an_answer_that_there_is_not_is_kept_with_its_reason(tmp_path: Path) -> 
     two = fill(Mortal(0), tmp_path)
     assert same(one, two)
     assert {drop.reason for drop in two.drops} == {"refused", "cut off"}
+
+
+def test_where_there_is_no_gap_nothing_is_asked_and_nothing_is_left(tmp_path: Path) -> None:
+    even = [f"{topic} {n}" for topic in TOPICS for n in (1, 2)]
+    kept = KeptAnswers(RunFolder(tmp_path).create())
+    filled = fill_gaps(even, ANCHORS, Mortal(0), embed, SLOW, 0, CELLS, kept)
+    assert filled.stopped == "gaps filled" and filled.calls == 0
+    assert not list(RunFolder(tmp_path).data("gaps").glob("*"))
