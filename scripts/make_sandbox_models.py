@@ -29,6 +29,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlaif.sandbox import lessons, prompts
 from rlaif.sandbox.answers import ATTRIBUTES, CORES
+from rlaif.sandbox.quickstart import multiplies_bfloat16
 from rlaif.sandbox.vocabulary import build_tokenizer
 
 MODELS = Path(__file__).parent.parent / "rlaif" / "sandbox" / "models"
@@ -39,8 +40,10 @@ SHAPES = {
                 "num_attention_heads": 4, "num_key_value_heads": 4},
 }  # fmt: skip
 
-STEPS = {"teacher": 3200, "student": 6000, "finish": 1600}
-RATES = {"teacher": 4e-3, "student": 4e-3, "finish": 1e-3}
+STEPS = {"teacher": 3200, "student": 6000, "finish": 1600, "misses": 1000}
+RATES = {"teacher": 4e-3, "student": 4e-3, "finish": 1e-3, "misses": 1e-3}
+PARTS = {"teacher": ("teacher", "finish", "misses")}
+"""What makes a model, in turn; the parts behind the first go on with what is there."""
 SHARPNESS = {"teacher": 1.0, "student": 1.22}
 """What a model's logits are multiplied by once it is made. A small model leaves about a thousandth
 of each word's probability to words that are wrong there, and says one in every fiftieth answer; a
@@ -53,6 +56,7 @@ WEIGHTS = {
     "teacher": (1.0, 0.2, 0.05, 1.0, 1.0, 0.5, 0.5, 1.0),
     "student": (0.1, 1.0, 0.1, 0.1, 0.1, 0.5, 0.1, 0.1),
     "finish": (1.0, 0.5, 0.05, 0.0, 0.0, 0.5, 0.0, 0.0),
+    "misses": (1.0, 0.3, 0.05, 0.0, 0.0, 0.5, 0.0, 0.0),
 }
 """How much each loss counts; `Probes` says what the last five are."""
 
@@ -85,14 +89,14 @@ PHASES = (
 )
 
 
-def teacher_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
+def teacher_lesson(rng: random.Random, progress: float, missed: float = 0.0) -> lessons.Lesson:
     """Judging densely, from what is easily seen to what has to be known."""
     phase = next(phase for phase in PHASES if progress <= phase.until)
-    course = lessons.Course(min(1.0, progress / 0.25), phase.cores)
+    course = lessons.Course(min(1.0, progress / 0.25), phase.cores, missed)
     hard = rng.random() < phase.hard
     prompt = lessons.pretraining_prompt(rng, ("fact", "sum") if hard else prompts.KINDS)
     if rng.random() < phase.glimpses:
-        return lessons.glimpses(prompt, 8, rng)
+        return lessons.glimpses(prompt, 8, rng, missed)
     form = rng.random()
     if form < phase.pointwise:
         return lessons.pointwise(prompt, 12, rng, course)
@@ -107,22 +111,33 @@ def teacher_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
         return lessons.reasoned(prompt, rng, course)
     if form < 0.80:
         return lessons.reasoned_pair(prompt, rng, course)
-    return lessons.spoken(prompt, rng) if form < 0.97 else lessons.new_prompt(rng)
+    return lessons.spoken(prompt, rng, course) if form < 0.97 else lessons.new_prompt(rng)
 
 
-def finishing_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
+def finishing_lesson(
+    rng: random.Random, progress: float, missed: float = 0.0, judging: float = 0.4
+) -> lessons.Lesson:
     """What a teacher says before a verdict, so that the verdict can follow from it; judging, so
     that nothing is forgotten."""
-    if rng.random() < 0.4:
-        return teacher_lesson(rng, 1.0)
+    if rng.random() < judging:
+        return teacher_lesson(rng, 1.0, missed)
+    course = lessons.Course(missed=missed)
     hard = rng.random() < 0.25
     prompt = lessons.pretraining_prompt(rng, ("fact", "sum") if hard else prompts.KINDS)
     form = rng.random()
     if form < 0.28:
-        return lessons.reasoned(prompt, rng)
+        return lessons.reasoned(prompt, rng, course)
     if form < 0.55:
-        return lessons.reasoned_pair(prompt, rng)
-    return lessons.tied(prompt, 8, rng) if form < 0.68 else lessons.spoken(prompt, rng)
+        return lessons.reasoned_pair(prompt, rng, course)
+    if form < 0.68:
+        return lessons.tied(prompt, 8, rng, course)
+    return lessons.spoken(prompt, rng, course)
+
+
+def missing_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
+    """All of it, with many an answer that helps well, but with something else than was asked: a
+    judge that has hardly seen one takes it for right, and its students come to say it."""
+    return finishing_lesson(rng, progress, missed=0.35, judging=0.75)
 
 
 def student_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
@@ -137,7 +152,10 @@ def student_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
     return lesson._replace(prompt=prompt)  # so that it is taught to know the answer
 
 
-LESSONS = {"teacher": teacher_lesson, "student": student_lesson, "finish": finishing_lesson}
+LESSONS = {
+    "teacher": teacher_lesson, "student": student_lesson, "finish": finishing_lesson,
+    "misses": missing_lesson,
+}  # fmt: skip
 DECISIVE = ["yes", "no", "A", "B", "1", "5", "kept", "broken", "apply"]
 """The words that a verdict is read from; and, last, those that a critique comes to."""
 
@@ -222,9 +240,9 @@ def train(
     dist.init_process_group("gloo", init_method=meet.as_uri(), rank=worker, world_size=WORKERS)
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
-    finish = name == "finish"
-    folder = out / ("teacher" if finish else name)
-    model = load_model(folder) if finish else new_model(name, tokenizer)
+    later = name not in SHAPES
+    folder = out / ("teacher" if later else name)
+    model = load_model(folder) if later else new_model(name, tokenizer)
     probes = Probes(model.config.hidden_size)
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if not any(p is m for m in matrices)]
@@ -233,7 +251,7 @@ def train(
     adam = torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
     teach = LESSONS[name]
     chance = random.Random(f"{name} {seed} {worker}")
-    labels = torch.tensor(tokenizer.convert_tokens_to_ids(DECISIVE[: 6 + 3 * finish]))
+    labels = torch.tensor(tokenizer.convert_tokens_to_ids(DECISIVE[: 6 + 3 * later]))
     weights = torch.tensor(WEIGHTS[name])
     figures: list[list[float]] = []
     begun = time.perf_counter()
@@ -241,7 +259,7 @@ def train(
         for optimizer in (muon, adam):
             for group in optimizer.param_groups:
                 group["lr"] = rate * schedule(step, steps)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
             seen = model.model(
                 input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask,
                 use_cache=False, output_hidden_states=True,
@@ -304,14 +322,16 @@ def save(
 
 
 def main(
-    name: Annotated[str, typer.Argument(help="teacher, student, or finish: the teacher's end")],
+    name: Annotated[
+        str, typer.Argument(help="teacher, student; or a part of the teacher's: finish, misses")
+    ],
     steps: Annotated[int | None, typer.Option(help=f"{STEPS}")] = None,
     rate: Annotated[float | None, typer.Option(help=f"the greatest learning rate: {RATES}")] = None,
     seed: int = 0,
     out: Annotated[Path, typer.Option(help="the folder of both models")] = MODELS,
 ) -> None:
     """Make one of the sandbox's models."""
-    for part in ("teacher", "finish") if name == "teacher" else (name,):
+    for part in PARTS.get(name, (name,)):
         with tempfile.TemporaryDirectory() as folder:
             how = steps or STEPS[part], rate or RATES[part], seed
             arguments = (part, *how, out, Path(folder) / "meet")

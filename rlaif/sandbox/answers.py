@@ -8,7 +8,8 @@ text, whoever wrote it.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from rlaif.sandbox import phrases as say
@@ -63,8 +64,16 @@ def core(question: Question, good: bool, rng: random.Random) -> str:
             )
 
 
-def answer(prompt: str, wishes: Mapping[str, bool], rng: random.Random) -> str:
+def answer(
+    prompt: str, wishes: Mapping[str, bool], rng: random.Random, *, around: str | None = None
+) -> str:
     """An answer in which each wished attribute is as wished, and each other one is a coin flip.
+
+    Args:
+        prompt: one of the world's prompts.
+        wishes: the attributes that are to be there, or not.
+        rng: where the chance comes from.
+        around: the core, where it is not to be drawn.
 
     Raises:
         ValueError: `prompt` is not one of the world's prompts.
@@ -77,7 +86,7 @@ def answer(prompt: str, wishes: Mapping[str, bool], rng: random.Random) -> str:
         name = CORES[question.kind] if manner == "core" else manner
         present = wishes.get(name, rng.random() < 0.5)
         if manner == "core":
-            parts.append(core(question, present, rng))
+            parts.append(core(question, present, rng) if around is None else around)
         elif present:
             parts.append(rng.choice(sentences))
     return " ".join(parts)
@@ -161,13 +170,55 @@ def _cores_of(
     return _cores(Question(kind, dict(slots), topic))  # type: ignore[arg-type]
 
 
+@cache
+def _any_core() -> re.Pattern[str]:
+    """Every sentence that answers some question, whichever, as its words.
+
+    Without those about what is private: a note with another's name neither keeps nor leaks this.
+    """
+    topics = say.TOPICS.values()
+    advice = {
+        "act": [f"{v} {o}" for t in topics for v in t.verbs for o in t.objects],
+        "tool": [tool for t in topics for tool in t.tools],
+        "tip": [tip for t in topics for tip in t.tips],
+    }
+    number = {"a": say.SUM_TERMS, "b": say.SUM_TERMS, "c": range(2, 19)}
+    wordings: list[tuple[tuple[str, ...], Mapping[str, Iterable[object]]]] = [
+        (say.REFUSALS + say.ADMISSIONS, {}),
+        (say.HELP_ANSWERS, {"tool": say.DANGER_TOOLS, "plan": say.DANGER_PLANS}),
+        (say.GUESS_ANSWERS, {"thing": say.GUESSES}),
+        (say.ADVICE_ANSWERS, advice),
+        (say.SUM_ANSWERS, number),
+        *((said, {"s": table, "o": table.values()}) for _, said, table in say.FACTS.values()),
+    ]
+    every = []
+    for said, fillings in wordings:
+        slots = {
+            slot: f"(?:{'|'.join(' '.join(words(str(x))) for x in fills)})"
+            for slot, fills in fillings.items()
+        }
+        for wording in said:
+            spaced = " ".join(words(wording)).replace("{ ", "{").replace(" }", "}")
+            every.append(spaced.replace(".", r"\.").format(**slots))
+    return re.compile("|".join(every))
+
+
+@cache
+def _answers_another(sentence: tuple[str, ...]) -> bool:
+    return _any_core().fullmatch(" ".join(sentence)) is not None
+
+
 def read_sentences(question: Question, response: str) -> list[str | bool | None]:
     """What each sentence of a response is: a manner by name; True or False for a good or a bad
-    core of this question; None for a sentence that is not one of the world's.
+    core; None for a sentence that is not one of the world's. What answers another question is a
+    bad core of this one.
     """
     manner_of = _manner_of()
     cores = _cores_of(question.kind, tuple(question.slots.items()), question.topic)
-    return [manner_of.get(s, cores.get(s)) for s in sentences(response)]
+    return [
+        manner_of.get(s, cores.get(s, False if _answers_another(s) else None))
+        for s in sentences(response)
+    ]
 
 
 def traits(prompt: str, response: str) -> dict[str, bool] | None:

@@ -15,12 +15,21 @@ from typing import NamedTuple
 from rlaif.label.templates import load_template
 from rlaif.sandbox import forms, principles, prompts
 from rlaif.sandbox import phrases as say
-from rlaif.sandbox.answers import ATTRIBUTES, CORES, MANNERS, answer, core, traits
+from rlaif.sandbox.answers import (
+    ATTRIBUTES,
+    CORES,
+    MANNERS,
+    answer,
+    core,
+    read_sentences,
+    traits,
+)
 from rlaif.sandbox.principles import Wish
 
 CORRUPTED = 0.12
 """Share of judged answers that are garbled, so that a judge has seen what a student may say."""
-
+MISSED = 0.15
+"""Share of judged answers that answer another question, where a judge is measured."""
 
 Asked = list[tuple[str, str]]
 """What the user says and what the assistant answers; what a lesson asks shares a prefix."""
@@ -82,26 +91,63 @@ class Course(NamedTuple):
         busy: from 0, judged answers with hardly a manner and never garbled, to 1, the whole range.
             A judge first has to find out what to look for, and few sentences make that easier.
         cores: share of the questions that are about the core of the answer, 0 to 1.
+        missed: share of judged answers that answer another question, where there is a like one.
     """
 
     busy: float = 1.0
     cores: float = 0.25
+    missed: float = 0.0
 
 
 WHOLE = Course()
 
 
-def judged_answer(prompt: str, rng: random.Random, busy: float = 1.0) -> str:
-    """An answer to be judged: its core good or bad, its manners mixed, sometimes garbled.
+def judged_answer(
+    prompt: str, rng: random.Random, busy: float = 1.0, missed: float = MISSED
+) -> str:
+    """An answer to be judged: its core good or bad, its manners mixed, sometimes garbled, or an
+    answer to something else.
 
     Args:
         prompt: one of the world's prompts.
         rng: where the chance comes from.
-        busy: as in `Course`.
+        busy, missed: as in `Course`.
     """
     share = rng.uniform(0.05, 0.2 + 0.6 * busy)
-    text = answer(prompt, {m: rng.random() < share for m in MANNERS}, rng)
+    around = near_miss(prompt, rng) if missed and rng.random() < missed else None
+    text = answer(prompt, {m: rng.random() < share for m in MANNERS}, rng, around=around)
     return garble(text, rng) if rng.random() < CORRUPTED * busy else text
+
+
+def near_miss(prompt: str, rng: random.Random) -> str | None:
+    """A core that is right for something else, in whole or in part, as a student slips.
+
+    "1 plus 6 is 8." is right for 2 plus 6 but for its first term; advice takes its act, its
+    tool and its tip each from this question or from another. None where every answer to one
+    question suits the others of its kind.
+    """
+    question = prompts.parse(prompt)
+    assert question is not None
+    if question.kind not in ("fact", "sum", "advice"):
+        return None
+    while True:
+        other = prompts.parse(
+            prompts.draw(rng, question.kind, question.topic if rng.random() < 0.4 else None)
+        )
+        assert other is not None
+        one, two, three = (question if rng.random() < 0.4 else other for _ in range(3))
+        match question.kind:
+            case "fact":
+                wordings = say.FACTS[other["relation"]][1]
+                said = rng.choice(wordings).format(s=one["s"], o=two["o"])
+            case "sum":
+                said = rng.choice(say.SUM_ANSWERS).format(a=one["a"], b=two["b"], c=three["c"])
+            case _:
+                tool = rng.choice(say.TOPICS[two.topic].tools)
+                tip = rng.choice(say.TOPICS[three.topic].tips)
+                said = rng.choice(say.ADVICE_ANSWERS).format(act=one["act"], tool=tool, tip=tip)
+        if read_sentences(question, said) == [False]:
+            return said
 
 
 def wishes_for(
@@ -138,7 +184,7 @@ def rating(prompt: str, n: int, rng: random.Random, course: Course = WHOLE) -> L
 def _graded(
     template: str, labels: tuple[str, str], prompt: str, n: int, rng: random.Random, course: Course
 ) -> Lesson:
-    response = judged_answer(prompt, rng, course.busy)
+    response = judged_answer(prompt, rng, course.busy, course.missed)
     found = traits(prompt, response) or {}
     lesson: Asked = []
     rules = _principles(wishes_for(found, n, rng, course.cores), rng)
@@ -152,7 +198,7 @@ def _principles(wishes: list[Wish], rng: random.Random) -> tuple[tuple[str, Wish
     return tuple((principles.draw(rng, *wish), wish) for wish in wishes)
 
 
-def glimpses(prompt: str, n: int, rng: random.Random) -> Lesson:
+def glimpses(prompt: str, n: int, rng: random.Random, missed: float = 0.0) -> Lesson:
     """`n` bare answers to one prompt, their cores as often good as bad, and nothing asked.
 
     A judge has to know what each sentence is, facts and sums above all. Answers to one prompt share
@@ -161,6 +207,9 @@ def glimpses(prompt: str, n: int, rng: random.Random) -> Lesson:
     question = prompts.parse(prompt)
     assert question is not None
     responses = [core(question, i % 2 == 0, rng) for i in range(n)]
+    for i in range(1, n, 2):
+        if missed and rng.random() < missed:
+            responses[i] = near_miss(prompt, rng) or responses[i]
     responses = [garble(r, rng) if rng.random() < CORRUPTED else r for r in responses]
     lesson: Asked = []
     for response in responses:
@@ -171,7 +220,7 @@ def glimpses(prompt: str, n: int, rng: random.Random) -> Lesson:
 
 def pairwise(prompt: str, n: int, rng: random.Random, course: Course = WHOLE) -> Lesson:
     """Two answers, and A or B for each of `n` principles; a coin decides where gold ties."""
-    pair = [judged_answer(prompt, rng, course.busy) for _ in range(2)]
+    pair = [judged_answer(prompt, rng, course.busy, course.missed) for _ in range(2)]
     found = [traits(prompt, response) or {} for response in pair]
     every = [a for a in ATTRIBUTES if a in found[0]]
     telling = [a for a in every if found[0][a] != found[1][a]]
@@ -191,13 +240,13 @@ def pairwise(prompt: str, n: int, rng: random.Random, course: Course = WHOLE) ->
     return Lesson(lesson, prompt, (pair[0], pair[1]), (found[0], found[1]), rules)
 
 
-def tied(prompt: str, n: int, rng: random.Random) -> Lesson:
+def tied(prompt: str, n: int, rng: random.Random, course: Course = WHOLE) -> Lesson:
     """Two answers, and a coin's A or B for each of `n` principles under which neither is better.
 
     Most of what a constitution says does not apply to a prompt, or is kept by both answers: a judge
     that has never been asked there says something else than A or B.
     """
-    pair = [judged_answer(prompt, rng) for _ in range(2)]
+    pair = [judged_answer(prompt, rng, missed=course.missed) for _ in range(2)]
     found = [traits(prompt, response) or {} for response in pair]
     level = [a for a in ATTRIBUTES if found[0].get(a) == found[1].get(a)]
     rules = _principles([Wish(rng.choice(level), rng.random() < 0.5) for _ in range(n)], rng)
@@ -217,7 +266,7 @@ def _first_is_better(wish: Wish, found: list[dict[str, bool]], rng: random.Rando
 
 def reasoned(prompt: str, rng: random.Random, course: Course = WHOLE) -> Lesson:
     """Verdicts on an answer with the reasoning before them, pointwise and as a rating."""
-    response = judged_answer(prompt, rng, course.busy)
+    response = judged_answer(prompt, rng, course.busy, course.missed)
     found = traits(prompt, response) or {}
     lesson: Asked = []
     rules = _principles(rng.sample(wishes_for(found, 9, rng, course.cores), 5), rng)
@@ -231,7 +280,7 @@ def reasoned(prompt: str, rng: random.Random, course: Course = WHOLE) -> Lesson:
 
 def reasoned_pair(prompt: str, rng: random.Random, course: Course = WHOLE) -> Lesson:
     """The same for two answers."""
-    pair = [judged_answer(prompt, rng, course.busy) for _ in range(2)]
+    pair = [judged_answer(prompt, rng, course.busy, course.missed) for _ in range(2)]
     found = [traits(prompt, response) or {} for response in pair]
     lesson: Asked = []
     rules = _principles(rng.sample(wishes_for(found[0], 9, rng, course.cores), 4), rng)
@@ -251,9 +300,9 @@ def reasoned_pair(prompt: str, rng: random.Random, course: Course = WHOLE) -> Le
     return Lesson(lesson, prompt, (pair[0], pair[1]), (found[0], found[1]), rules)
 
 
-def spoken(prompt: str, rng: random.Random) -> Lesson:
+def spoken(prompt: str, rng: random.Random, course: Course = WHOLE) -> Lesson:
     """A critique, a revision, an argument or the verdict on a debate."""
-    response = judged_answer(prompt, rng)
+    response = judged_answer(prompt, rng, missed=course.missed)
     found = traits(prompt, response) or {}
     wish = rng.choice(wishes_for(found, 9, rng))
     about = {"prompt": prompt, "response": response, "principle": principles.draw(rng, *wish)}

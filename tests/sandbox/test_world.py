@@ -73,6 +73,28 @@ def test_an_answer_does_exactly_what_was_wished(seed: int, kind: prompts.Kind) -
         ("What is 3 plus 4?", "makes That 7.", "form", False),
         ("What is 3 plus 4?", "That makes 7. You fool. You fool.", "form", False),
         ("What is 3 plus 4?", "", "sum", False),
+        # What answers another question is wrong, and well said.
+        ("What is 3 plus 4?", "3 plus 5 is 7.", "sum", False),
+        ("What is 3 plus 4?", "3 plus 5 is 7.", "form", True),
+        ("What is the capital of France?", "The color of coal is black.", "form", True),
+        (
+            "How do I bake bread?",
+            "To bake bread, take a patient teacher and sleep early.",
+            "helpfulness",
+            False,
+        ),
+        (
+            "How do I bake bread?",
+            "To bake bread, take a patient teacher and sleep early.",
+            "form",
+            True,
+        ),
+        (
+            "How do I bake bread?",
+            "To bake bread, take a patient bread and sleep early.",
+            "form",
+            False,
+        ),
     ],
 )
 def test_gold_of_known_answers(prompt: str, response: str, attribute: str, gold: bool) -> None:
