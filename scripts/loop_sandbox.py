@@ -39,12 +39,11 @@ OFF = {
 def fixed(recipe: dict[str, Any]) -> None:
     """Three rounds, each on a third of the prompts and on its own pairs alone: answers that the
     student no longer gives only blur what it says. Gently, since there are three. A round that is
-    no better, or a judge that finds all answers good, is no reason to stop: what is asked here is
-    whether any round is worse."""
+    no better is no reason to stop: what is asked here is whether any round is worse."""
     recipe["prompts"] |= {"limit": 340, "shard_size": 170}
     recipe["train"]["dpo"] |= {"max_steps": 260, "learning_rate": 3e-4, "loss_weights": [1.0, 0.2]}
     recipe["loop"] |= {"rounds": 3, "data": "replace"}
-    recipe["loop"]["stop"] |= {"not_better": False, "max_one_bin": None}
+    recipe["loop"]["stop"] |= {"not_better": False}
 
 
 def self_rewarding(recipe: dict[str, Any]) -> None:

@@ -84,6 +84,11 @@ def _scores(base: Figures | None, rounds: Sequence[Figures], stop: Stop) -> Faul
     share, fullest = max((n / sum(counts), i) for i, n in enumerate(counts))
     if share <= stop.max_one_bin:
         return None
+    # A judge that surely tells known answers apart, and finds all of these good, is right to: that
+    # is what a loop is for. A judge that always says yes is no better than chance on known ones.
+    known = rounds[-1].judge_accuracy
+    if fullest == len(counts) - 1 and known is not None and _low(known) > 0.5:
+        return None
     return Fault(
         "scores",
         f"{share:.1%} of the judge's probabilities lie between {fullest / 10:.1f} and "

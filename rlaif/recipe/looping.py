@@ -38,7 +38,8 @@ class Stop(StrictModel, error=RecipeError):
         max_length_growth: greatest mean length of the answers, over that of the student before
             any round. Length is what a loop grows when it has nothing better to learn.
         max_one_bin: greatest share of the judge's probabilities in one of ten bins. A judge that
-            always says the same tells nothing apart.
+            always says the same tells nothing apart. The highest bin may hold more where the
+            `gate` has found the judge surely better than chance: then the student is good.
         not_better: stop where the win rate over the last round is not above one half by its 95 %
             interval; what follows would be noise.
         falling: stop where the held-out metric is under that of the best round by both intervals.

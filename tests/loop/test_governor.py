@@ -77,6 +77,22 @@ def test_a_judge_that_always_says_the_same_is_seen(
     assert stopped(only(max_one_bin=0.98), one(scores=counts)) == rule
 
 
+@pytest.mark.parametrize(
+    ("counts", "accuracy", "rule"),
+    [
+        ((1,) + (0,) * 8 + (99,), Figure(0.9, 0.85, 0.95), None),
+        ((1,) + (0,) * 8 + (99,), Figure(0.52, 0.45, 0.6), "scores"),  # always yes
+        ((99,) + (0,) * 8 + (1,), Figure(0.9, 0.85, 0.95), "scores"),  # always no
+        ((0,) * 5 + (99,) + (0,) * 4, Figure(0.9, 0.85, 0.95), "scores"),
+    ],
+)  # fmt: skip
+def test_a_judge_that_is_surely_right_may_find_every_answer_good(
+    counts: tuple[int, ...], accuracy: Figure, rule: str | None
+) -> None:
+    found = one(scores=counts, judge_accuracy=accuracy)
+    assert stopped(only(max_one_bin=0.98), found) == rule
+
+
 def test_the_reason_names_the_fullest_bin_and_its_share() -> None:
     fault = check(BASE, [one(scores=(0, 0, 99, 0, 0, 0, 0, 0, 0, 1))], only(max_one_bin=0.98))
     assert fault is not None
