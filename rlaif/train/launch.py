@@ -45,8 +45,8 @@ class Launch:
         """The launch of this process, whose process group `config` has started.
 
         Raises:
-            TrainError: fewer processes train together than were launched, or one process sees
-                several GPUs.
+            TrainError: fewer processes train together than were launched; one process sees several
+                GPUs; or DeepSpeed cannot train what the recipe asks for.
         """
         world = PartialState().num_processes
         _refuse_fewer(world, environ)
@@ -77,7 +77,15 @@ def _refuse_fewer(world: int, environ: Mapping[str, str]) -> None:
 
 def _distributed_type(config: Config, environ: Mapping[str, str]) -> str:
     if config.deepspeed_plugin is not None:
-        return f"DEEPSPEED ZeRO-{config.deepspeed_plugin.zero_stage}"
+        stage = config.deepspeed_plugin.zero_stage
+        if stage == 3 and getattr(config, "precompute_ref_log_probs", False):
+            # It fails inside DeepSpeed (0.19.8), after the model is loaded.
+            raise TrainError(
+                "under ZeRO-3 no reference log-probabilities can be computed before training",
+                key="train.dpo.precompute_ref_log_probs", value=True,
+                mend="set it to false, or launch with recipes/accelerate/zero2.yaml",
+            )  # fmt: skip
+        return f"DEEPSPEED ZeRO-{stage}"
     state: str = config.distributed_state.distributed_type.value
     if environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
         return state

@@ -46,5 +46,21 @@ def test_fsdp_on_a_cpu_is_refused(made: Any) -> None:
         Launch.of(made, {"ACCELERATE_USE_FSDP": "true"})
 
 
+@pytest.mark.parametrize(
+    ("zero", "precompute", "refused"), [(3, True, True), (3, False, False), (2, True, False)]
+)
+def test_precomputed_references_under_zero_3_are_refused(
+    tiny_run: Callable[..., TinyRun], zero: int, precompute: bool, refused: bool
+) -> None:
+    made = config(tiny_run(dpo={"precompute_ref_log_probs": precompute}).plan("dpo"))
+    made.deepspeed_plugin = SimpleNamespace(zero_stage=zero)
+    if not refused:
+        assert Launch.of(made, {}).distributed_type == f"DEEPSPEED ZeRO-{zero}"
+        return
+    with pytest.raises(TrainError, match="precompute_ref_log_probs") as error:
+        Launch.of(made, {})
+    assert "zero2.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
 def test_the_launcher_s_precision_is_told_where_the_recipe_asks_for_none(made: Any) -> None:
     assert Launch.of(made, {"ACCELERATE_MIXED_PRECISION": "bf16"}).mixed_precision == "bf16"
