@@ -40,8 +40,8 @@ SHAPES = {
                 "num_attention_heads": 4, "num_key_value_heads": 4},
 }  # fmt: skip
 
-STEPS = {"teacher": 3200, "student": 6000, "finish": 1600, "misses": 1000}
-RATES = {"teacher": 4e-3, "student": 4e-3, "finish": 1e-3, "misses": 1e-3}
+STEPS = {"teacher": 3200, "student": 6000, "finish": 1600, "misses": 1600}
+RATES = {"teacher": 4e-3, "student": 4e-3, "finish": 1e-3, "misses": 4e-3}
 PARTS = {"teacher": ("teacher", "finish", "misses")}
 """What makes a model, in turn; the parts behind the first go on with what is there."""
 SHARPNESS = {"teacher": 1.0, "student": 1.22}
@@ -56,7 +56,7 @@ WEIGHTS = {
     "teacher": (1.0, 0.2, 0.05, 1.0, 1.0, 0.5, 0.5, 1.0),
     "student": (0.1, 1.0, 0.1, 0.1, 0.1, 0.5, 0.1, 0.1),
     "finish": (1.0, 0.5, 0.05, 0.0, 0.0, 0.5, 0.0, 0.0),
-    "misses": (1.0, 0.3, 0.05, 0.0, 0.0, 0.5, 0.0, 0.0),
+    "misses": (1.0, 0.3, 0.05, 1.0, 1.0, 0.5, 0.5, 1.0),
 }
 """How much each loss counts; `Probes` says what the last five are."""
 
@@ -135,9 +135,20 @@ def finishing_lesson(
 
 
 def missing_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
-    """All of it, with many an answer that helps well, but with something else than was asked: a
-    judge that has hardly seen one takes it for right, and its students come to say it."""
-    return finishing_lesson(rng, progress, missed=0.35, judging=0.75)
+    """Answers that help well, but with something else than was asked: a judge that has hardly seen
+    one takes it for right, and its students come to say it.
+
+    First bare and plainly about something else, then in all mixtures, then among all that a teacher
+    has to know.
+    """
+    if progress < 0.45 and rng.random() < 0.85:
+        plain = progress < 0.2
+        advice = rng.random() < (0.8 if plain else 0.5)
+        prompt = lessons.pretraining_prompt(rng, ("advice",) if advice else ("fact", "sum"))
+        if plain or rng.random() < 0.7:
+            return lessons.glimpses(prompt, 8, rng, missed=0.7, own=0.0 if plain else 0.4)
+        return lessons.pointwise(prompt, 12, rng, lessons.Course(0.5, 0.5, missed=0.35))
+    return finishing_lesson(rng, progress, missed=0.3, judging=0.7)
 
 
 def student_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
@@ -163,11 +174,12 @@ DECISIVE = ["yes", "no", "A", "B", "1", "5", "kept", "broken", "apply"]
 class Probes(torch.nn.Module):
     """What a model has to know on its way up, only while it is trained.
 
-    After two layers, the answer to a fact or a sum, at the end of the prompt; after three, what
-    each sentence of an answer is and what a principle asks, each at its last word; after four, what
-    the judged answers do, at the place before the principle; after five, whether they do what the
-    principle is about, at the place before the verdict. Without them, a judge takes many times as
-    long to find out what there is to see: a verdict says little about what it was given for.
+    After two layers, the answer to a fact or a sum, or the topic of what advice is wanted on, at
+    the end of the prompt; after three, what each sentence of an answer is and what a principle
+    asks, each at its last word; after four, what the judged answers do, at the place before the
+    principle; after five, whether they do what the principle is about, at the place before the
+    verdict. Without them, a judge takes many times as long to find out what there is to see: a
+    verdict says little about what it was given for.
     """
 
     def __init__(self, hidden: int) -> None:

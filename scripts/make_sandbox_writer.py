@@ -22,6 +22,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from rlaif.sandbox import lessons
+from rlaif.sandbox.quickstart import multiplies_bfloat16
 
 MODELS = Path(__file__).parent.parent / "rlaif" / "sandbox" / "models"
 ROWS = 8
@@ -80,7 +81,7 @@ def main(
         optimizer, rate, total_steps=steps, pct_start=0.05, anneal_strategy="cos"
     )
     for step, batch in enumerate(lesson_batches(MODELS / "teacher", steps, seed), start=1):
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16()):
             loss = loss_of(model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, 1.0)

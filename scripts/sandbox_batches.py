@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rlaif.engines.prefix import Pack, pack
 from rlaif.sandbox import lessons, prompts
+from rlaif.sandbox import phrases as say
 from rlaif.sandbox.answers import ATTRIBUTES, CORES, MANNERS, read_sentences, sentences
 from rlaif.sandbox.principles import Wish
 
@@ -21,7 +22,7 @@ SENTENCES = [*MANNERS, *((c, good) for c in CORES for good in (True, False)), No
 """What a sentence of an answer can be: a manner, the core of a kind of prompt, or out of order."""
 HARD = {
     name: torch.tensor([SENTENCES.index((name, good)) for good in (True, False)])
-    for name in ("fact", "sum")
+    for name in ("fact", "sum", "advice")
 }
 Marked = tuple[list[int], dict[int, int]]
 """Tokens, and what is taught at some of their places."""
@@ -35,7 +36,7 @@ class Seen(NamedTuple):
         said: the places of tokens that the assistant says.
         traits: for the place behind which a principle begins, what the judged answers do.
         sentences: for the last word of a sentence in a judged answer, what the sentence is.
-        answers: for the end of a prompt that is a fact or a sum, the token that answers it.
+        answers: for the end of a prompt, the token that answers it, or that it is about.
         wishes: for the last word of a principle, what it asks: 2 × attribute, + 1 if to be there.
         findings: for the place before a verdict, whether each judged answer does what the
             principle is about: 0 no, 1 yes, 2 if it does not apply, -1 if there is no such answer.
@@ -164,8 +165,9 @@ class Lessons:
     def _known(self, lesson: lessons.Lesson) -> Marked:
         """A prompt: its tokens, and at its end the token that answers it.
 
-        That is the right answer to a fact or a sum. Who speaks and is not judged has to take a
-        word out of other prompts too: who is to be announced, or what advice is wanted on.
+        That is the right answer to a fact or a sum. A judge of advice has to know the topic, to see
+        that a tool is of another one. Who speaks and is not judged has to take a word out of the
+        prompt: who is to be announced, or what advice is wanted on.
         """
         question = prompts.parse(lesson.prompt)
         if question is None:
@@ -177,8 +179,9 @@ class Lessons:
                 word = question["c"]
             case "private" if not lesson.judged:
                 word = question["name"]
-            case "advice" if not lesson.judged:
-                word = question["act"].split()[-1]
+            case "advice":
+                topic = say.TOPICS[question.topic].event if lesson.judged else question["act"]
+                word = topic.split()[-1]
             case _:
                 return [], {}
         ids = self.ids(lesson.prompt)
@@ -195,7 +198,7 @@ class Told:
         principle: the place behind which the principle begins, if traits are taught there.
         traits: of what is judged.
         sentences: the last word of each sentence of a judged answer, with what it is.
-        answers: the end of a prompt that is a fact or a sum, with the token that answers it.
+        answers: the end of a prompt, with the token that answers it, or that it is about.
         wishes, findings: as in `Seen`.
     """
 

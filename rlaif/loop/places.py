@@ -9,10 +9,13 @@ RUN/finished/00-sample.json, …       what each finished stage was made of
 RUN/cost.jsonl, estimate.json        what was spent, and what was foreseen
 RUN/said/00-sample.txt, …            what the stages' processes printed
 RUN/best/                            the best round's model
+RUN/embeddings/, engines/            what the rounds share: they link here
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +52,19 @@ class LoopFolder:
     def best(self) -> Path:
         """The best round's model."""
         return self.root / "best"
+
+    def share(self, run: RunFolder, names: Iterable[str] = ("embeddings", "engines")) -> None:
+        """Give a run folder below this one what all of them have in common.
+
+        That is embeddings of the same anchors, and what engines keep: a cap on what is spent is one
+        over all rounds, their other attempts and the probe of an estimate.
+        """
+        run.root.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            shared, link = self.root / name, run.root / name
+            shared.mkdir(parents=True, exist_ok=True)
+            if not link.exists():
+                link.symlink_to(os.path.relpath(shared, run.root))
 
     @property
     def seed(self) -> RunFolder:

@@ -94,6 +94,7 @@ def probe(
     shutil.rmtree(scratch, ignore_errors=True)
     folder = LoopFolder(scratch)
     folder.run.create()
+    LoopFolder(scratch.parent).share(folder.run, ["engines"])
     run = _Run(folder, say)
     run.child(["-m", "rlaif.loop.check_training", str(recipe_file)], "check")
     draw = ["-m", "rlaif.loop.probe_draw", str(recipe_file), str(scratch), str(prompts)]
@@ -173,6 +174,7 @@ def _write_round(folder: LoopFolder, short: Recipe, more: Sequence[RunFolder] = 
     assert loop is not None
     judge: Model = short.student if loop.judge == "student" else short.teacher
     run = folder.round(0)
+    folder.share(run, ["engines"])
     made = round_recipe.round_recipe(
         short, run, 0, student=short.student, judge=judge, earlier=more
     )

@@ -225,7 +225,7 @@ def _round(
 ) -> tuple[Made, Figures | Ruled]:
     """All stages of a round, from wherever they were left."""
     folder, loop, run = running.folder, running.loop, running.folder.round(number)
-    _share_embeddings(folder, run)
+    folder.share(run)
 
     def recipe_with(prompts: Path | None) -> Recipe:
         running.remember(run.recipe)
@@ -286,16 +286,6 @@ def _keep_inputs(running: Running) -> None:
     recipe = running.recipe.model_dump(mode="json") | {"run": str(running.folder.root)}
     run.write_text(run.recipe, strict_yaml.dump(recipe))
     run.write_bytes(run.constitution, Path(running.recipe.constitution).read_bytes())
-
-
-def _share_embeddings(folder: LoopFolder, run: RunFolder) -> None:
-    """All rounds embed the same anchors: once is enough."""
-    shared = folder.root / "embeddings"
-    shared.mkdir(parents=True, exist_ok=True)
-    run.root.mkdir(parents=True, exist_ok=True)
-    link = run.root / "embeddings"
-    if not link.exists():
-        link.symlink_to(Path("..") / ".." / "embeddings")
 
 
 def _before(run: RunFolder) -> Figures | None:

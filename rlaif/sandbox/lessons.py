@@ -119,23 +119,28 @@ def judged_answer(
     return garble(text, rng) if rng.random() < CORRUPTED * busy else text
 
 
-def near_miss(prompt: str, rng: random.Random) -> str | None:
+def near_miss(prompt: str, rng: random.Random, own: float = 0.4) -> str | None:
     """A core that is right for something else, in whole or in part, as a student slips.
 
     "1 plus 6 is 8." is right for 2 plus 6 but for its first term; advice takes its act, its
     tool and its tip each from this question or from another. None where every answer to one
     question suits the others of its kind.
+
+    Args:
+        prompt: one of the world's prompts.
+        rng: where the chance comes from.
+        own: chance of each part to be of this question, and of the other to be on its topic. At 0,
+            what is said is plainly about something else.
     """
     question = prompts.parse(prompt)
     assert question is not None
     if question.kind not in ("fact", "sum", "advice"):
         return None
     while True:
-        other = prompts.parse(
-            prompts.draw(rng, question.kind, question.topic if rng.random() < 0.4 else None)
-        )
+        topic = question.topic if rng.random() < own else None
+        other = prompts.parse(prompts.draw(rng, question.kind, topic))
         assert other is not None
-        one, two, three = (question if rng.random() < 0.4 else other for _ in range(3))
+        one, two, three = (question if rng.random() < own else other for _ in range(3))
         match question.kind:
             case "fact":
                 wordings = say.FACTS[other["relation"]][1]
@@ -198,7 +203,9 @@ def _principles(wishes: list[Wish], rng: random.Random) -> tuple[tuple[str, Wish
     return tuple((principles.draw(rng, *wish), wish) for wish in wishes)
 
 
-def glimpses(prompt: str, n: int, rng: random.Random, missed: float = 0.0) -> Lesson:
+def glimpses(
+    prompt: str, n: int, rng: random.Random, missed: float = 0.0, own: float = 0.4
+) -> Lesson:
     """`n` bare answers to one prompt, their cores as often good as bad, and nothing asked.
 
     A judge has to know what each sentence is, facts and sums above all. Answers to one prompt share
@@ -209,7 +216,7 @@ def glimpses(prompt: str, n: int, rng: random.Random, missed: float = 0.0) -> Le
     responses = [core(question, i % 2 == 0, rng) for i in range(n)]
     for i in range(1, n, 2):
         if missed and rng.random() < missed:
-            responses[i] = near_miss(prompt, rng) or responses[i]
+            responses[i] = near_miss(prompt, rng, own) or responses[i]
     responses = [garble(r, rng) if rng.random() < CORRUPTED else r for r in responses]
     lesson: Asked = []
     for response in responses:
