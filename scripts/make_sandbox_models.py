@@ -138,15 +138,16 @@ def missing_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
     """Answers that help well, but with something else than was asked: a judge that has hardly seen
     one takes it for right, and its students come to say it.
 
-    First bare and plainly about something else, then in all mixtures, then among all that a teacher
-    has to know.
+    First bare advice that is plainly about something else, and nothing beside it, or a model goes
+    on saying what is mostly so; then all mixtures; then all that a teacher has to know.
     """
-    if progress < 0.45 and rng.random() < 0.85:
-        plain = progress < 0.2
-        advice = rng.random() < (0.8 if plain else 0.5)
-        prompt = lessons.pretraining_prompt(rng, ("advice",) if advice else ("fact", "sum"))
-        if plain or rng.random() < 0.7:
-            return lessons.glimpses(prompt, 8, rng, missed=0.7, own=0.0 if plain else 0.4)
+    if progress < 0.2:
+        prompt = lessons.pretraining_prompt(rng, ("advice",))
+        return lessons.glimpses(prompt, 8, rng, missed=0.8, own=0.0)
+    if progress < 0.6 and rng.random() < 0.8:
+        prompt = lessons.pretraining_prompt(rng, ("advice", "advice", "fact", "sum"))
+        if rng.random() < 0.7:
+            return lessons.glimpses(prompt, 8, rng, missed=0.7)
         return lessons.pointwise(prompt, 12, rng, lessons.Course(0.5, 0.5, missed=0.35))
     return finishing_lesson(rng, progress, missed=0.3, judging=0.7)
 
