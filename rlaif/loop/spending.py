@@ -111,6 +111,7 @@ class Books:
         shards = [one for one in lines if one.get("stage") == stage and "part" in one]
         self._largest = _largest(total([one]) for one in shards)
         self._began = time.monotonic()
+        self._writing = threading.Lock()
         meter.start(self._before_call)
 
     def line(self, part: str | None = None) -> None:
@@ -119,15 +120,17 @@ class Books:
         Args:
             part: of the stage, that a shard of was finished with it.
         """
-        now = self._now()
-        step, self._written = now - self._written, now
-        self._largest = _largest([self._largest, step])
-        told = {**self._names, **{k: round(v, 6) for k, v in asdict(step).items()}}
-        if part is not None:
-            told["part"] = part
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with os_errors(self._file, "written"), self._file.open("ab", buffering=0) as stream:
-            stream.write(_after_a_whole_line(self._file) + json.dumps(told).encode() + b"\n")
+        with self._writing:
+            now = self._now()
+            step = now - self._written
+            self._largest = _largest([self._largest, step])
+            told = {**self._names, **{k: round(v, 6) for k, v in asdict(step).items()}}
+            if part is not None:
+                told["part"] = part
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with os_errors(self._file, "written"), self._file.open("ab", buffering=0) as stream:
+                stream.write(_after_a_whole_line(self._file) + json.dumps(told).encode() + b"\n")
+            self._written = now  # not before: what cuts this short leaves it to the next line
 
     def progress(self, stage: str, done: int, of: int) -> None:
         """A shard is finished: write it down; before the next one, see that it can be paid for.

@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     lifeline.hold()
     folder = LoopFolder(options.run)
+    ending = threading.Lock()
     try:
         loop = Recipe.load(folder.run.recipe)
         run = folder.seed if options.round < 0 else folder.round(options.round)
@@ -75,10 +77,11 @@ def main(argv: list[str] | None = None) -> int:
         recipe = Recipe.load(run.recipe)
         job = Job(folder, loop, recipe, run, options.round, options.attempt, options.judge, books)
         books.hold_to(Spent())
-        books.watch(lambda error: _pause(books, error))
+        books.watch(lambda error: _pause(books, error, ending))
         try:
             _STAGES[options.stage](job)
         finally:
+            ending.acquire()  # and not released: nothing may pause what has ended
             books.line()
     except BudgetError as error:
         return _said(error, PAUSED)
@@ -89,13 +92,20 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _pause(books: Books, error: BudgetError) -> None:
-    """End this process and all that it has started: another second cannot be paid for."""
-    lifeline.kill_below(os.getpid())
-    books.line()
-    _said(error, PAUSED)
-    sys.stderr.flush()
-    os._exit(PAUSED)
+def _pause(books: Books, error: BudgetError, ending: threading.Lock) -> None:
+    """End this process and all that it has started: another second cannot be paid for.
+
+    To the main thread, what is killed here has failed, or even ended well where it was waited for
+    here first. So it may not end this process in a way of its own: `ending` is whose is first.
+    """
+    ending.acquire()
+    try:
+        lifeline.kill_below(os.getpid())
+        books.line()
+        _said(error, PAUSED)
+        sys.stderr.flush()
+    finally:
+        os._exit(PAUSED)
 
 
 def _said(error: RlaifError, status: int) -> int:

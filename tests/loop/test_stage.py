@@ -14,7 +14,7 @@ import yaml
 from rlaif.errors import BudgetError, DataError, GateError, RlaifError
 from rlaif.loop import stage
 from rlaif.loop.places import LoopFolder
-from rlaif.loop.spending import read_cost
+from rlaif.loop.spending import devices, read_cost
 from tests.train.tiny_run import environment
 
 
@@ -76,9 +76,17 @@ def test_a_budget_that_is_spent_lets_no_stage_begin(
     assert began == []
 
 
+IMPORTS = """
+import subprocess, sys, time
+from rlaif import lifeline, pipeline
+from rlaif.errors import EngineError
+from rlaif.loop import stage
+"""
+
+
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", *arguments], env=environment(), capture_output=True, text=True,
+        [sys.executable, *arguments], env=environment(), capture_output=True, text=True,
         timeout=280,
     )  # fmt: skip
 
@@ -87,7 +95,7 @@ def test_a_training_that_fails_fails_its_stage_with_the_trainer_s_own_words(
     folder: LoopFolder,
 ) -> None:
     """Through the real launcher: nothing is labelled, so there is nothing to train on."""
-    done = run("rlaif.loop.stage", "sft", str(folder.root))
+    done = run("-m", "rlaif.loop.stage", "sft", str(folder.root))
     assert done.returncode == stage.FAILED
     assert "rlaif.train: " in done.stderr and "no Parquet files to train on" in done.stderr
     assert done.stderr.splitlines()[-1].endswith("sft ended with exit status 1")
@@ -98,9 +106,42 @@ def test_the_training_s_seconds_end_the_stage_before_the_budget_is_passed(
 ) -> None:
     recipe = yaml.safe_load(folder.run.recipe.read_text()) | {"budget": {"gpu_hours": 2 / 3600}}
     folder.run.write_text(folder.run.recipe, yaml.safe_dump(recipe))
-    done = run("rlaif.loop.stage", "sft", str(folder.root))
+    done = run("-m", "rlaif.loop.stage", "sft", str(folder.root))
     assert done.returncode == stage.PAUSED
     assert "budget.gpu_hours" in done.stderr.splitlines()[-1]
+
+
+SLOW = """
+kill = lifeline.kill_below
+lifeline.kill_below = lambda pid: (kill(pid), time.sleep(2))
+"""
+"""Who has killed all is slow to go on, as it may be on a busy machine."""
+ENDS = {
+    "sft": """
+pipeline.train_command = lambda *_: ["bash", "-c", "sleep 600 & wait"]
+""",
+    "sample": """
+def sample(*_):
+    subprocess.run(["bash", "-c", "sleep 600 & wait"])
+    raise EngineError("the process of the student ended")
+pipeline.sample = sample
+""",
+}
+"""A launcher and an engine's worker, each with a child of its own, and what is made of its end."""
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_what_a_pause_kills_does_not_pass_for_a_stage_that_has_ended(
+    folder: LoopFolder, name: str
+) -> None:
+    recipe = yaml.safe_load(folder.run.recipe.read_text())
+    budget = {"budget": {"gpu_hours": 2 * devices() / 3600}}
+    folder.run.write_text(folder.run.recipe, yaml.safe_dump(recipe | budget))
+    code = IMPORTS + SLOW + ENDS[name] + "sys.exit(stage.main(sys.argv[1:]))"
+    done = run("-c", code, name, str(folder.root))
+    assert done.returncode == stage.PAUSED
+    assert "budget.gpu_hours" in done.stderr.splitlines()[-1]
+    assert read_cost(folder.cost), "what it has cost is written down"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +154,7 @@ def test_a_training_that_trl_or_peft_would_not_take_is_found_before_any_stage(
 ) -> None:
     recipe = yaml.safe_load(folder.run.recipe.read_text()) | {"train": train}
     folder.run.write_text(folder.run.recipe, yaml.safe_dump(recipe))
-    done = run("rlaif.cli", "loop", str(folder.run.recipe))
+    done = run("-m", "rlaif.cli", "loop", str(folder.run.recipe))
     assert done.returncode == 2
     assert done.stderr.startswith("rlaif: ") and told in done.stderr
     assert len(done.stderr.splitlines()) == 1
