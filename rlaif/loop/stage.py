@@ -11,15 +11,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from rlaif import lifeline
 from rlaif.errors import BudgetError, GateError, RlaifError, TrainError
+from rlaif.loop.child import InterruptedLoopError
 from rlaif.loop.finished import TRAINING
 from rlaif.loop.places import LoopFolder, figures_file
 from rlaif.loop.spending import Books, Spent
@@ -71,18 +75,22 @@ def main(argv: list[str] | None = None) -> int:
     folder = LoopFolder(options.run)
     ending = threading.Lock()
     try:
-        loop = Recipe.load(folder.run.recipe)
-        run = folder.seed if options.round < 0 else folder.round(options.round)
-        books = Books(folder.cost, loop, options.round, options.attempt, options.stage)
-        recipe = Recipe.load(run.recipe)
-        job = Job(folder, loop, recipe, run, options.round, options.attempt, options.judge, books)
-        books.hold_to(Spent())
-        books.watch(lambda error: _pause(books, error, ending))
-        try:
-            _STAGES[options.stage](job)
-        finally:
-            ending.acquire()  # and not released: nothing may pause what has ended
-            books.line()
+        with _stoppable(ending):
+            loop = Recipe.load(folder.run.recipe)
+            run = folder.seed if options.round < 0 else folder.round(options.round)
+            number, attempt, judge = options.round, options.attempt, options.judge
+            books = Books(folder.cost, loop, number, attempt, options.stage)
+            recipe = Recipe.load(run.recipe)
+            books.hold_to(Spent())
+            books.watch(lambda error: _pause(books, error, ending))
+            try:
+                job = Job(folder, loop, recipe, run, number, attempt, judge, books)
+                _STAGES[options.stage](job)
+            finally:
+                ending.acquire()  # and not released: nothing may pause or stop what has ended
+                books.line()
+    except InterruptedLoopError as stopped:
+        return 128 + stopped.signal
     except BudgetError as error:
         return _said(error, PAUSED)
     except GateError as error:
@@ -90,6 +98,25 @@ def main(argv: list[str] | None = None) -> int:
     except RlaifError as error:
         return _said(error, FAILED)
     return 0
+
+
+@contextmanager
+def _stoppable(ending: threading.Lock) -> Iterator[None]:
+    """Let SIGTERM, by which the loop stops a stage, end it in order: what it has spent is spent.
+
+    A second one ends it where it is.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if not ending.locked():
+            raise InterruptedLoopError(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _pause(books: Books, error: BudgetError, ending: threading.Lock) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ import yaml
 from rlaif.errors import BudgetError, DataError, GateError, RlaifError
 from rlaif.loop import stage
 from rlaif.loop.places import LoopFolder
-from rlaif.loop.spending import devices, read_cost
+from rlaif.loop.spending import Books, devices, read_cost, total
 from tests.train.tiny_run import environment
 
 
@@ -79,8 +82,12 @@ def test_a_budget_that_is_spent_lets_no_stage_begin(
 IMPORTS = """
 import subprocess, sys, time
 from rlaif import lifeline, pipeline
+from rlaif.engines.meter import metered
+from rlaif.engines.protocol import Sampling
+from rlaif.engines.scripted import ScriptedEngine
 from rlaif.errors import EngineError
 from rlaif.loop import stage
+from rlaif.records import Message
 """
 
 
@@ -142,6 +149,79 @@ def test_what_a_pause_kills_does_not_pass_for_a_stage_that_has_ended(
     assert done.returncode == stage.PAUSED
     assert "budget.gpu_hours" in done.stderr.splitlines()[-1]
     assert read_cost(folder.cost), "what it has cost is written down"
+
+
+ENGINE = """
+def sample(recipe, progress):
+    engine = metered(ScriptedEngine(lambda _: "a b c"))
+    engine.generate([(Message("user", "x"),)], Sampling(), [0])
+    try:
+        print("at work", flush=True)
+        time.sleep(600)
+    finally:
+        HANGS and (print("told", flush=True), time.sleep(600))
+pipeline.sample = sample
+"""
+TRAINING = """
+pipeline.train_command = lambda *_: ["bash", "-c", "trap '' TERM; echo at work; sleep 600 & wait"]
+"""
+
+
+@contextmanager
+def at_work(folder: LoopFolder, name: str, code: str) -> Iterator[subprocess.Popen[str]]:
+    """A stage that is in the middle of its work, and was told to end there."""
+    whole = IMPORTS + code + "sys.exit(stage.main(sys.argv[1:]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", whole, name, str(folder.root)], env=environment(),
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "at work\n"
+        process.terminate()
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_a_stage_that_is_told_to_end_writes_down_what_it_has_spent(folder: LoopFolder) -> None:
+    """No shard of it is finished."""
+    with at_work(folder, "sample", f"HANGS = False{ENGINE}") as process:
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert total(read_cost(folder.cost)).generated_tokens == 3
+
+
+def test_a_stage_that_hangs_ends_when_it_is_told_to_twice(folder: LoopFolder) -> None:
+    with at_work(folder, "sample", f"HANGS = True{ENGINE}") as process:
+        assert process.stdout is not None and process.stdout.readline() == "told\n"
+        process.terminate()
+        assert process.wait(60) == -signal.SIGTERM
+
+
+def test_a_stage_that_is_told_to_end_while_it_writes_the_last_line_writes_it(
+    folder: LoopFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = Books.line
+
+    def told_meanwhile(books: Books) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        line(books)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Books, "line", told_meanwhile)
+    monkeypatch.setitem(stage._STAGES, "sample", lambda job: None)  # type: ignore[attr-defined]
+    assert stage.main(["sample", str(folder.root)]) == 0
+    assert len(read_cost(folder.cost)) == 1
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_stage_that_is_told_to_end_does_not_wait_for_its_training(folder: LoopFolder) -> None:
+    with at_work(folder, "sft", TRAINING) as process:
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert total(read_cost(folder.cost)).seconds > 0
 
 
 @pytest.mark.parametrize(
