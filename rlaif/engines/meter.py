@@ -2,7 +2,9 @@
 
     load_engine → metered(engine) → used()
                   each call: about how many tokens it will take → `before`, which may refuse it
+                  each request with a price: the most it may cost → `before_paying`, likewise
 
+How many tokens a call takes can only be guessed at, but what a request may cost at most is known.
 An engine that is closed has still been used.
 """
 
@@ -25,12 +27,14 @@ _MARGIN = 1.5
 """How much more than any call so far the next may take of what is foreseen of it."""
 
 Before = Callable[[int], None]
+BeforePaying = Callable[[float], None]
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class _Meter:
     before: Before | None
+    before_paying: BeforePaying | None
     engines: list[tuple[Engine, float]] = field(default_factory=list)
 
 
@@ -54,14 +58,16 @@ class Used:
     money: float = 0.0
 
 
-def start(before: Before | None = None) -> None:
+def start(before: Before | None = None, before_paying: BeforePaying | None = None) -> None:
     """From now on, engines that are loaded in this context are counted.
 
     Args:
         before: is told before each call how many tokens it may take; what it raises keeps the
             call from being made.
+        before_paying: is told before each request that has a price what may be spent next, beyond
+            what is `used`; what it raises keeps the request from being sent.
     """
-    _METER.set(_Meter(before))
+    _METER.set(_Meter(before, before_paying))
 
 
 def stop() -> None:
@@ -76,6 +82,9 @@ def metered(engine: Engine) -> Engine:
         return engine
     # What a server was paid before is in no line of ours twice.
     meter.engines.append((engine, _money(engine)))
+    paying: Any = engine
+    if meter.before_paying is not None and hasattr(paying, "before_paying"):
+        paying.before_paying(meter.before_paying)
     return engine if meter.before is None else _Asking(engine, meter.before)
 
 

@@ -5,7 +5,7 @@
 A line is written after every shard, so that what is killed was counted but for its last shard.
 The stage stops before what could pass the budget: a shard, by the largest one of its kind so far,
 in earlier starts and rounds too; a call to a model, by its chats and the answers' greatest length;
-and the second in which the time is up.
+a request that has a price, by the most that it may cost; and the second in which the time is up.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Books:
         self._largest = _largest(total([one]) for one in shards)
         self._began = time.monotonic()
         self._writing = threading.Lock()
-        meter.start(self._before_call)
+        meter.start(self._before_call, lambda money: self.hold_to(Spent(money=money)))
 
     def line(self, part: str | None = None) -> None:
         """Write what was spent since the last line.

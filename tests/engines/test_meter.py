@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -59,6 +59,24 @@ def test_what_a_server_was_paid_before_is_not_counted_again() -> None:
     assert meter.used().money == 0
     engine.spent = 2.5
     assert meter.used().money == 0.5
+
+
+class Asked(ScriptedEngine):
+    """An engine that pays by the request."""
+
+    ask: Callable[[float], None] | None = None
+
+    def before_paying(self, ask: Callable[[float], None]) -> None:
+        self.ask = ask
+
+
+def test_an_engine_that_pays_is_told_whom_to_ask_where_there_is_somebody() -> None:
+    paid: list[float] = []
+    for told in (None, paid.append):
+        meter.start(before_paying=told)
+        engine = Asked()
+        meter.metered(engine)
+        assert engine.ask == told
 
 
 def test_an_engine_that_asks_is_the_same_engine() -> None:

@@ -3,18 +3,21 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlaif.engines import meter
+from rlaif.engines.load import load_engine
 from rlaif.engines.protocol import Engine, Sampling
 from rlaif.engines.scripted import ScriptedEngine
 from rlaif.errors import BudgetError
 from rlaif.loop.spending import Books, Spent, devices, read_cost, total
-from rlaif.recipe import Budget, Costs, Recipe
+from rlaif.recipe import Budget, Costs, Model, Recipe
 from rlaif.records import Message
+from tests.engines.openai.misbehaving_server import MisbehavingServer
 
 CHAT = (Message("user", "write"),)
 
@@ -144,6 +147,27 @@ def test_a_stage_that_is_started_again_and_again_knows_its_shards_from_before(
             write(engine)  # the first of six requests: with all of them it would be 120
     books(file, made, stage="judge")
     write(writer())  # of another stage nothing is known
+
+
+def test_money_is_never_passed_by_a_call_of_which_nothing_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first shard of a stage, which is one call: the server's own accounts are the proof."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    file, made = tmp_path / "cost.jsonl", recipe(money=1500.0)
+    args: dict[str, Any] = {"prices": {"input": 1_000_000, "output": 2_000_000}, "concurrency": 8}
+    chats = [(Message("user", f"p{i} and more"),) for i in range(60)]
+    with MisbehavingServer() as server:
+        args |= {"base_url": server.base_url, "labels": "top_logprobs"}
+        for _ in range(3):
+            kept = books(file, made)
+            with closing(load_engine(Model(model="m", engine="openai", engine_args=args))) as one:
+                with pytest.raises(BudgetError, match=r"budget\.money: .*paused before.*1500"):
+                    one.generate(chats, Sampling(max_tokens=20), [0] * 60)
+                kept.line()
+        bill = server.billed_prompt + 2 * server.billed_output
+        assert total(read_cost(file)).money == bill
+        assert 1000 < bill <= 1500, "a request may cost some 400, and costs less"
 
 
 def test_a_clock_that_is_paid_for_ends_a_stage_before_the_time_is_up(tmp_path: Path) -> None:

@@ -168,6 +168,10 @@ class OpenAIEngine:
         """The money spent so far in this run on this model, in the currency of its prices."""
         return float(self._client.spending.spent)
 
+    def before_paying(self, ask: Callable[[float], None]) -> None:
+        """Tell `ask` before each request what may be spent next; what it raises is raised."""
+        self._client.spending.before = ask
+
     def generate(
         self, chats: Sequence[Chat], sampling: Sampling, seeds: Sequence[int]
     ) -> list[Generation]:
@@ -179,6 +183,7 @@ class OpenAIEngine:
         Raises:
             EngineError: what concerns all rows: the server is down, refuses the key or everybody,
                 does not serve the model, or the cap on spending is reached.
+            RlaifError: what is raised by whom it asks before paying.
         """
         if len(seeds) != len(chats):
             raise ValueError(f"{len(chats)} chats but {len(seeds)} seeds")

@@ -8,13 +8,13 @@ that is killed in the middle cannot make the next one spend more than the cap.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from rlaif.engines.kept import Kept
-from rlaif.errors import EngineError
+from rlaif.errors import EngineError, RlaifError
 
 _MILLION = Decimal(1_000_000)
 _STEPS = 100  # the file is written about so often on the way to the cap
@@ -104,6 +104,10 @@ class Spending:
         prices: None counts no money.
         cap: the most that may be spent; None is no cap.
 
+    Attributes:
+        before: is told before each request what it and those under way may cost together, beyond
+            what is spent; what it raises keeps the request from being sent.
+
     Raises:
         EngineError: a cap without prices.
     """
@@ -117,6 +121,7 @@ class Spending:
                 mend="give prices: {input: …, output: …} per million tokens",
             )  # fmt: skip
         self.prices, self.cap = prices or FREE, cap
+        self.before: Callable[[float], None] | None = None
         self._kept, self._name = kept, name
         held = kept.read(name) or {}
         self._single = Decimal(held.get("spent", "0"))
@@ -136,10 +141,11 @@ class Spending:
 
         Raises:
             EngineError: the cap would be passed whatever the others turn out to cost.
+            RlaifError: what `before` raises, whatever the others turn out to cost.
         """
-        while not self._fits(most):
+        while (refusal := self._refusal(most)) is not None:
             if not self._reserved:
-                raise self._stopped(most)
+                raise refusal
             self._settled.clear()
             await self._settled.wait()
         self._reserved += most
@@ -157,9 +163,11 @@ class Spending:
 
         Raises:
             EngineError: the cap would be passed.
+            RlaifError: what `before` raises.
         """
-        if not self._fits(most - self._batches.get(name, Decimal(0))):
-            raise self._stopped(most)
+        refusal = self._refusal(most - self._batches.get(name, Decimal(0)))
+        if refusal is not None:
+            raise refusal
         self.settle_batch(name, most)
 
     def settle_batch(self, name: str, cost: Decimal) -> None:
@@ -172,8 +180,17 @@ class Spending:
         if self.prices is not FREE:
             self._write(self._reserved)
 
-    def _fits(self, more: Decimal) -> bool:
-        return self.cap is None or self.spent + self._reserved + more <= self.cap
+    def _refusal(self, more: Decimal) -> RlaifError | None:
+        """Why so much more may not be spent; None where it may."""
+        ahead = self._reserved + more
+        if self.cap is not None and self.spent + ahead > self.cap:
+            return self._stopped(more)
+        try:
+            if self.before is not None and more:
+                self.before(float(ahead))
+        except RlaifError as refusal:
+            return refusal
+        return None
 
     def _write_ahead(self) -> None:
         if self.cap is not None and self.spent + self._reserved > self._written:

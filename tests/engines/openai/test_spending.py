@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rlaif.engines.kept import Kept
 from rlaif.engines.openai.spending import Prices, Spending
-from rlaif.errors import EngineError
+from rlaif.errors import BudgetError, EngineError
 
 PRICES = Prices.read({"input": 2, "output": 8, "cached_input": 0.5})
 D = Decimal
@@ -99,6 +99,37 @@ def test_a_request_waits_for_others_to_settle_before_it_is_refused() -> None:
             await money.reserve(D(8))
 
     asyncio.run(run())
+
+
+def test_who_holds_a_purse_of_its_own_is_asked_before_anything_is_paid() -> None:
+    money = spending(Kept(None), None)
+    asked: list[float] = []
+
+    def ask(more: float) -> None:
+        asked.append(more)
+        if float(money.spent) + more > 10:
+            raise BudgetError("no more")
+
+    money.before = ask
+
+    async def run() -> None:
+        await money.reserve(D(8))
+        later = asyncio.create_task(money.reserve(D(6)))
+        await asyncio.sleep(0.01)
+        assert not later.done(), "the first may cost less than it might"
+        money.settle(D(8), D(1))
+        await later
+        money.settle(D(6), D(6))
+        with pytest.raises(BudgetError, match="no more"):
+            await money.reserve(D(4))
+
+    asyncio.run(run())
+    assert asked == [8, 14, 6, 4]
+    with pytest.raises(BudgetError, match="no more"):
+        money.reserve_batch("b", D(4))
+    money.reserve_batch("b", D(3))
+    money.reserve_batch("b", D(3))
+    assert money.spent == 10
 
 
 def test_what_a_killed_process_had_reserved_counts_as_spent(tmp_path: Path) -> None:
