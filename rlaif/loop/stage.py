@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -75,16 +76,15 @@ def main(argv: list[str] | None = None) -> int:
     folder = LoopFolder(options.run)
     ending = threading.Lock()
     try:
-        with _stoppable(ending):
-            loop = Recipe.load(folder.run.recipe)
-            run = folder.seed if options.round < 0 else folder.round(options.round)
-            number, attempt, judge = options.round, options.attempt, options.judge
-            books = Books(folder.cost, loop, number, attempt, options.stage)
-            recipe = Recipe.load(run.recipe)
-            books.hold_to(Spent())
+        loop = Recipe.load(folder.run.recipe)
+        run = folder.seed if options.round < 0 else folder.round(options.round)
+        books = Books(folder.cost, loop, options.round, options.attempt, options.stage)
+        recipe = Recipe.load(run.recipe)
+        job = Job(folder, loop, recipe, run, options.round, options.attempt, options.judge, books)
+        books.hold_to(Spent())
+        with _stoppable(books, ending):
             books.watch(lambda error: _pause(books, error, ending))
             try:
-                job = Job(folder, loop, recipe, run, number, attempt, judge, books)
                 _STAGES[options.stage](job)
             finally:
                 ending.acquire()  # and not released: nothing may pause or stop what has ended
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 @contextmanager
-def _stoppable(ending: threading.Lock) -> Iterator[None]:
+def _stoppable(books: Books, ending: threading.Lock) -> Iterator[None]:
     """Let SIGTERM, by which the loop stops a stage, end it in order: what it has spent is spent.
 
     A second one ends it where it is.
@@ -110,6 +110,10 @@ def _stoppable(ending: threading.Lock) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         if not ending.locked():
+            # At once, as what is at work may take longer to end than it is given time to; and in
+            # a thread, as this may have come in the middle of a line.
+            line = copy_context().run
+            threading.Thread(target=line, args=(books.line,), name="line", daemon=True).start()
             raise InterruptedLoopError(number)
 
     before = signal.signal(signal.SIGTERM, stop)

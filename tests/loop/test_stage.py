@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -197,8 +198,13 @@ def test_a_stage_that_is_told_to_end_writes_down_what_it_has_spent(folder: LoopF
 def test_a_stage_that_hangs_ends_when_it_is_told_to_twice(folder: LoopFolder) -> None:
     with at_work(folder, "sample", f"HANGS = True{ENGINE}") as process:
         assert process.stdout is not None and process.stdout.readline() == "told\n"
+        end = time.monotonic() + 60
+        while not read_cost(folder.cost):
+            assert time.monotonic() < end, "what it has spent is not written down"
+            time.sleep(0.05)
         process.terminate()
         assert process.wait(60) == -signal.SIGTERM
+    assert total(read_cost(folder.cost)).generated_tokens == 3
 
 
 def test_a_stage_that_is_told_to_end_while_it_writes_the_last_line_writes_it(
