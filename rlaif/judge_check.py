@@ -24,7 +24,7 @@ from rlaif.constitution import Constitution
 from rlaif.engines.protocol import Engine
 from rlaif.errors import DataError, GateError
 from rlaif.evaluate.comparison_files import load_comparisons
-from rlaif.evaluate.comparisons import Comparison, judge_comparisons
+from rlaif.evaluate.comparisons import Comparison, Judged, judge_comparisons
 from rlaif.evaluate.gate import balanced, failures
 from rlaif.evaluate.scorecard import Scorecard, calibration, data_fingerprint, measure
 from rlaif.evaluate.scorecard_report import from_json, picture, to_json
@@ -87,6 +87,29 @@ def check_judge(
     return Checked(fitted, tuple(rows), tuple(margins))
 
 
+def would_pass(
+    recipe: Recipe, constitution: Constitution, engine: Engine, method: Method
+) -> tuple[Scorecard, bool]:
+    """Whether a judge passes the recipe's gate, measured as `check_judge` does; keeps nothing.
+
+    Raises:
+        DataError: the comparisons cannot be used.
+    """
+    gate = recipe.gate
+    assert gate is not None
+    comparisons, _ = load_comparisons(gate.data, constitution)
+    rows = balanced(comparisons, gate.data)
+    rows, for_weights = _halves(rows) if gate.fit_weights else (rows, [])
+    card, judged, _ = _asked(recipe, gate, constitution, rows, for_weights, engine, method)
+    if failures(card, gate):
+        return card, False
+    try:
+        _calibrated(gate, judged, engine, constitution, method)
+    except DataError:  # too few labels
+        return card, False
+    return card, True
+
+
 def _lacks_calibration(gate: Gate, card: Scorecard, fitted: Calibration | None) -> bool:
     """It passes now, under other limits than it was measured for."""
     return gate.calibrate is not None and fitted is None and not failures(card, gate)
@@ -103,24 +126,50 @@ def _measured(
     engine: Engine,
     method: Method,
 ) -> _Found:
+    card, judged, weights = _asked(recipe, gate, constitution, rows, for_weights, engine, method)
+    fitted = None
+    try:
+        fitted = _calibrated(gate, judged, engine, constitution, method)
+    except DataError:  # too few labels: where the judge does not pass, that is said first
+        if not failures(card, gate):
+            raise
+    if fitted is not None:
+        fitted = fitted.model_copy(update={"weights": weights})
+    found = card, fitted, [j.margin for j in judged]
+    _keep(run, key, *found)
+    return found
+
+
+def _asked(
+    recipe: Recipe,
+    gate: Gate,
+    constitution: Constitution,
+    rows: Sequence[Comparison],
+    for_weights: Sequence[Comparison],
+    engine: Engine,
+    method: Method,
+) -> tuple[Scorecard, list[Judged], dict[str, float]]:
+    """What a judge says of the comparisons, under the weights that are fitted first."""
     settings: dict[str, Any] = {"clip": recipe.judge.clip, "min_decided": recipe.pick.min_decided}
     weights: dict[str, float] = {}
     if gate.fit_weights:
         weights = _weights(for_weights, engine, constitution, method, settings)
     under = with_weights(constitution, weights)
-    card, judged = measure(rows, engine, under, method, way=gate.calibrate or "platt", **settings)
-    fitted = None
-    if gate.calibrate is not None:
-        judge = method.fingerprint(engine.identity)
-        try:
-            fitted = calibration(judged, judge, method, constitution, gate.calibrate)
-            fitted = fitted.model_copy(update={"weights": weights})
-        except DataError:  # too few labels: where the judge does not pass, that is said first
-            if not failures(card, gate):
-                raise
-    found = card, fitted, [j.margin for j in judged]
-    _keep(run, key, *found)
-    return found
+    way = gate.calibrate or "platt"
+    return *measure(rows, engine, under, method, way=way, **settings), weights
+
+
+def _calibrated(
+    gate: Gate,
+    judged: Sequence[Judged],
+    engine: Engine,
+    constitution: Constitution,
+    method: Method,
+) -> Calibration | None:
+    if gate.calibrate is None:
+        return None
+    judge = method.fingerprint(engine.identity)
+    return calibration(judged, judge, method, constitution, gate.calibrate)
 
 
 def _halves(rows: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:

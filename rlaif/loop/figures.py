@@ -41,6 +41,7 @@ class Figures:
         judge: who labelled it.
         judge_accuracy: of that judge, on the gate's labelled comparisons.
         student_accuracy: of the round's new student when it is asked to judge them.
+        student_passes: whether it would pass the whole gate; None where it was not asked.
         labels: counts of what labelling made.
         scores: of the judge's probabilities, how many in each tenth from 0 to 1.
         win_rate: of the new student over the one that the round began with, by the teacher.
@@ -59,6 +60,7 @@ class Figures:
     judge: Literal["teacher", "student"] = "teacher"
     judge_accuracy: Figure | None = None
     student_accuracy: Figure | None = None
+    student_passes: bool | None = None
     labels: Mapping[str, Any] | None = None
     scores: tuple[int, ...] = ()
     win_rate: Figure | None = None

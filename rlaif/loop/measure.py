@@ -22,13 +22,11 @@ from rlaif.embed import Embedder
 from rlaif.engines.load import load_engine
 from rlaif.errors import RecipeError
 from rlaif.evaluate.collapse import RoundTexts, Watch, watch
-from rlaif.evaluate.comparison_files import load_comparisons
-from rlaif.evaluate.gate import balanced
-from rlaif.evaluate.scorecard import measure as measure_judge
 from rlaif.evaluate.winrate import WinRate
 from rlaif.filters.row_texts import RowTexts
 from rlaif.intervals import bootstrap
 from rlaif.journal import Stage
+from rlaif.judge_check import would_pass
 from rlaif.label.method import Method
 from rlaif.loop.figures import Figure, Figures
 from rlaif.pipeline import read_records, trained_model
@@ -75,12 +73,14 @@ def measure_round(
     told = {}
     for who in ("base", stage):
         told[who] = _of_answers(loop, run, constitution, who, embeddings) if won else {}
+    accuracy, passes = _student_as_judge(loop, recipe, run, constitution, stage)
     figures = Figures(
         round=number,
         attempt=attempt,
         judge=judge,
         judge_accuracy=_judge_accuracy(run),
-        student_accuracy=_student_accuracy(loop, recipe, run, constitution, stage),
+        student_accuracy=accuracy,
+        student_passes=passes,
         labels=_labels(run),
         scores=_scores(run),
         win_rate=None if won is None else Figure.of(won.win_rate, won.low, won.high),
@@ -108,21 +108,17 @@ def _judge_accuracy(run: RunFolder) -> Figure | None:
     return None if not found["rows"] else Figure.of(found["value"], found["low"], found["high"])
 
 
-def _student_accuracy(
+def _student_as_judge(
     loop: Recipe, recipe: Recipe, run: RunFolder, constitution: Constitution, stage: str
-) -> Figure | None:
-    """How often the new student is right as a judge, where it may become one."""
+) -> tuple[Figure | None, bool | None]:
+    """How often the new student is right as a judge, where it may become one; does it pass?"""
     assert loop.loop is not None
-    gate = recipe.gate
-    if gate is None or loop.loop.judge == "teacher":
-        return None
-    comparisons, _ = load_comparisons(gate.data, constitution)
+    if recipe.gate is None or loop.loop.judge == "teacher":
+        return None, None
     with closing(load_engine(trained_model(run, recipe, stage), run.engines)) as student:
-        card, _ = measure_judge(
-            balanced(comparisons, gate.data), student, constitution, Method.load(recipe.judge),
-            clip=recipe.judge.clip, min_decided=recipe.pick.min_decided,
-        )  # fmt: skip
-    return Figure.of(card.accuracy.value, card.accuracy.low, card.accuracy.high)
+        card, passes = would_pass(recipe, constitution, student, Method.load(recipe.judge))
+    right = card.accuracy
+    return Figure.of(right.value, right.low, right.high), passes
 
 
 def _labels(run: RunFolder) -> dict[str, Any] | None:

@@ -180,8 +180,10 @@ def _judge(running: Running, state: State, number: int) -> Literal["teacher", "s
         return "teacher"
     if state.rounds[-1].judge == "student":
         return "student"  # what was handed over stays so; the gate still holds
-    accuracy = state.rounds[-1].student_accuracy
-    passes = accuracy is not None and (accuracy.low or 0.0) >= gate.min_accuracy
+    last = state.rounds[-1]
+    passes, accuracy = last.student_passes, last.student_accuracy
+    if passes is None:  # figures of a version that told the accuracy alone
+        passes = accuracy is not None and (accuracy.low or 0.0) >= gate.min_accuracy
     return "student" if passes else "teacher"
 
 

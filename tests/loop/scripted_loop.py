@@ -46,7 +46,7 @@ class ScriptedLoop:
         fail: statuses that a stage ends with, in turn, in place of being done.
         kill: a stage before which the loop's own process ends, once `kill_after` stages are done.
         words: how many words a model's answers have, by the round that made it (-1: the student).
-        bias: of the judge: what is added to the chance that a response keeps a principle.
+        silent: rounds whose model says nothing, as a judge, of every eighth thing that it is asked.
     """
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, **sections: Any) -> None:
@@ -58,6 +58,7 @@ class ScriptedLoop:
         self.kill: str | None = None
         self.kill_after = 0
         self.words: dict[int, int] = {}
+        self.silent: set[int] = set()
         for name in ("student", "teacher"):
             (root / name).mkdir(parents=True)
             (root / name / "model.safetensors").write_bytes(name.encode())
@@ -151,7 +152,8 @@ class ScriptedLoop:
         weights = Path(model.model) / "model.safetensors"
         name = weights.read_bytes().decode()
         made = int(name.rpartition("round ")[2]) if "round " in name else -1
-        engine = ScriptedEngine(_answers(name, self.words.get(made, 3)), _masses, name=name)
+        masses = _often_silent if made in self.silent else _masses
+        engine = ScriptedEngine(_answers(name, self.words.get(made, 3)), masses, name=name)
         return metered(engine)
 
     def _train(self, name: str) -> Callable[[stage.Job], None]:
@@ -189,3 +191,8 @@ def _answers(name: str, words: int) -> Callable[[Chat], list[str]]:
 def _masses(chat: Chat, labels: Sequence[Label]) -> list[float]:
     kept = (1 + zlib.crc32(chat[-1].text.encode()) % 97) / 99
     return [kept, 1 - kept]
+
+
+def _often_silent(chat: Chat, labels: Sequence[Label]) -> list[float]:
+    said = zlib.crc32(chat[-1].text.encode()) % 8
+    return _masses(chat, labels) if said else [0.0, 0.0]

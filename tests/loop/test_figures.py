@@ -6,7 +6,8 @@ from rlaif.loop.figures import Figure, Figures
 
 FULL = Figures(
     round=2, attempt=1, judge="student", judge_accuracy=Figure(0.9, 0.8, 0.95),
-    student_accuracy=Figure(0.7), labels={"pairs": 3, "dropped": {"pairs": {"tie": 1}}},
+    student_accuracy=Figure(0.7), student_passes=True,
+    labels={"pairs": 3, "dropped": {"pairs": {"tie": 1}}},
     scores=(1, 2, 3), win_rate=Figure(0.6, 0.5, 0.7), length_controlled=0.55, kept=Figure(0.8),
     kept_by_principle={"kind": 0.9}, metric=Figure(0.4, None, 0.5),
     metric_by_principle={"kind": 0.3}, mean_tokens=12.5,

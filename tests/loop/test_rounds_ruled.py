@@ -154,20 +154,51 @@ def test_restarting_an_earlier_round_forgets_how_often_a_later_one_was_tried(
     assert state.rounds[1].attempt == 0
 
 
-def test_a_judge_under_its_gate_stops_the_loop_before_anything_is_labelled(
-    loop: ScriptedLoop,
-) -> None:
+def gate(loop: ScriptedLoop, **limits: Any) -> dict[str, Any]:
+    """A gate on forty comparisons, of which a scripted judge has about half right."""
     rows = [
         {"prompt": f"q {i}", "responses": [f"one {i}", f"two {i}"], "better": i % 2}
         for i in range(40)
     ]
     (loop.root / "gate.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    loop.save(gate={"data": "gate.jsonl", "min_accuracy": 0.95, "calibrate": None})
+    return {"data": "gate.jsonl", "calibrate": None, **limits}
+
+
+def test_a_judge_under_its_gate_stops_the_loop_before_anything_is_labelled(
+    loop: ScriptedLoop,
+) -> None:
+    loop.save(gate=gate(loop, min_accuracy=0.95))
     state = loop.loop()
     assert state.status == "stopped" and state.stopped is not None
     assert (state.stopped.round, state.stopped.rule) == (0, "judge")
     assert "0.95" in state.stopped.reason or "95" in state.stopped.reason
     assert loop.done == ["00-sample"] and not loop.files("data")
+
+
+def test_the_teacher_goes_on_until_the_student_passes_the_whole_gate(loop: ScriptedLoop) -> None:
+    """The first student is accurate enough, but leaves more undecided than a judge may."""
+    loop.silent = {0}
+    limits = {"min_accuracy": 0.0, "max_calibration_error": 1.0, "max_undecided": 0.3}
+    loop.save(loop={"rounds": 3, "judge": "hand_over"}, gate=gate(loop, **limits))
+    state = loop.loop()
+    assert (state.status, state.stopped) == ("finished", None)
+    assert [one.judge for one in state.rounds] == ["teacher", "teacher", "student"]
+    assert [one.student_passes for one in state.rounds] == [False, True, True]
+    assert state.rounds[0].student_accuracy is not None
+
+
+def test_figures_of_before_the_whole_gate_was_told_hand_over_as_they_did(
+    loop: ScriptedLoop,
+) -> None:
+    limits = {"min_accuracy": 0.0, "max_calibration_error": 1.0}
+    loop.save(loop={"rounds": 2, "judge": "hand_over"}, gate=gate(loop, **limits))
+    before = loop.loop()
+    file = loop.run / "rounds/00/figures.json"
+    told = json.loads(file.read_text())
+    del told["student_passes"]
+    file.write_text(json.dumps(told))
+    assert [one.judge for one in loop.loop().rounds] == [one.judge for one in before.rounds]
+    assert before.rounds[1].judge == "student" and loop.done == []
 
 
 def test_a_round_that_leaves_nothing_to_learn_from_is_an_honest_stop(loop: ScriptedLoop) -> None:
