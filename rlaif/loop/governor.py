@@ -9,6 +9,7 @@ that change something and better nothing; a student that gets worse while its ow
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +18,11 @@ from rlaif.loop.figures import Figure, Figures
 from rlaif.recipe import Stop
 
 Rule = Literal["judge", "length", "scores", "drift", "tail", "falling", "not_better"]
+
+_SUREST = 0.001
+"""A win rate counts as at least this, and as at most one less this."""
+_EQUAL = 1e-9
+"""What rounding leaves of log-odds that add up to nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +53,35 @@ def check(base: Figures | None, rounds: Sequence[Figures], stop: Stop) -> Fault 
 
 
 def best(rounds: Sequence[Figures]) -> Figures | None:
-    """The best of rounds that have passed: by the held-out metric, else by wins one after another.
+    """The best of rounds that have passed, one after another; the earlier of equals.
 
-    Without a metric, a round is better than the one before it if it wins more often than not.
+    The held-out metric decides; where one of two rounds has none, the judged share of the
+    principles that are kept; without that too, wins. A win rate is over the round just before.
+    Against an earlier one the log-odds of those between add up, as in the model of Bradley and
+    Terry (1952): who beats a round that had lost as clearly to the best one is only its equal.
     """
-    found: Figures | None = None
-    for one in rounds:
-        if found is None or _beats(one, found):
-            found = one
-    return found
+    place: int | None = None
+    for i in range(len(rounds)):
+        if place is None or _beats(rounds[place], rounds[place + 1 : i + 1]):
+            place = i
+    return None if place is None else rounds[place]
 
 
-def _beats(later: Figures, earlier: Figures) -> bool:
+def _beats(earlier: Figures, since: Sequence[Figures]) -> bool:
+    """Whether the last of the rounds since an earlier one is better than that."""
+    later = since[-1]
     for measure in ("metric", "kept"):
         new, old = getattr(later, measure), getattr(earlier, measure)
         if new is not None and old is not None:
             return bool(new.value > old.value)
-    return later.win_rate is None or later.win_rate.value > 0.5
+    won = [_log_odds(one.win_rate.value) for one in since if one.win_rate is not None]
+    return not won or sum(won) > _EQUAL
+
+
+def _log_odds(rate: float) -> float:
+    # Who wins every one of a few comparisons is better, but not without end.
+    rate = min(max(rate, _SUREST), 1 - _SUREST)
+    return math.log(rate / (1 - rate))
 
 
 def _length(base: Figures | None, rounds: Sequence[Figures], stop: Stop) -> Fault | None:

@@ -165,6 +165,19 @@ def test_where_no_metric_is_given_the_judged_share_decides_and_then_wins() -> No
     assert best([]) is None
 
 
+@pytest.mark.parametrize(
+    ("rates", "number"),
+    [((0.667, 0.333, 0.667), 0), ((0.6, 0.333, 0.7), 2), ((0.6, 0.3, 0.45, 0.9), 3),
+     ((0.6, 1.0, 0.0), 1), ((0.6, 0.45, None), 0), ((0.6, 0.4, 0.6, 0.6), 3)],
+)  # fmt: skip
+def test_wins_over_the_round_before_are_chained_to_wins_over_the_best_one(
+    rates: tuple[float | None, ...], number: int
+) -> None:
+    """Winning against a round that had lost to the best one is not yet winning against that."""
+    found = best([one(i, win_rate=None if v is None else Figure(v)) for i, v in enumerate(rates)])
+    assert found is not None and found.round == number
+
+
 def test_a_figure_that_is_no_number_is_none() -> None:
     assert Figure.of(math.nan, 0.1, 0.2) is None
     assert Figure.of(0.5, math.nan, 0.6) == Figure(0.5, None, 0.6)
