@@ -7,14 +7,15 @@ success is one error, in the words of the process that failed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rlaif.errors import BudgetError, GateError, JournalError, RecipeError, TrainError
 from rlaif.loop import stage
 from rlaif.loop.child import Ended, run_child
-from rlaif.loop.depends import Digests, Inputs, depends
+from rlaif.loop.depends import Digests
 from rlaif.loop.finished import Finished, Label, damaged
 from rlaif.loop.leftovers import VARIABLE, end_descendants
 from rlaif.loop.places import LoopFolder
@@ -41,7 +42,6 @@ class Running:
         finished: records of finished stages.
         digests: of files.
         say: is told what happens, a line at a time.
-        replaced: what this start has written over, as it was.
     """
 
     file: Path
@@ -50,20 +50,6 @@ class Running:
     finished: Finished
     digests: Digests
     say: Say
-    replaced: dict[Path, bytes | None] = field(default_factory=dict)
-
-    def remember(self, file: Path) -> None:
-        """A file is about to be written over."""
-        if file not in self.replaced:
-            self.replaced[file] = file.read_bytes() if file.is_file() else None
-
-    def put_back(self) -> None:
-        """A recipe that is refused leaves what it was refused for as it was."""
-        for file, data in self.replaced.items():
-            if data is None:
-                file.unlink(missing_ok=True)
-            else:
-                self.folder.run.write_bytes(file, data)
 
     @property
     def loop(self) -> Loop:
@@ -76,24 +62,19 @@ def do_stage(
     running: Running,
     label: Label,
     run: RunFolder,
-    inputs: Inputs,
-    after: str | None,
+    made_of: Mapping[str, Any],
     attempt: int,
     who: str,
-) -> str:
+) -> None:
     """Do a stage, unless it is finished.
 
     Args:
         running: the loop.
         label: which stage of which round.
         run: the round's folder.
-        inputs: what it is made of, as files and keys.
-        after: key of the stage before it.
+        made_of: all that decides its output.
         attempt: at this round, from 0.
         who: judges: "teacher" or "student".
-
-    Returns:
-        Its key.
 
     Raises:
         RecipeError: it is finished, and the recipe would change it.
@@ -101,11 +82,10 @@ def do_stage(
         BudgetError: the budget is spent.
         TrainError: it failed.
     """
-    made_of = depends(label.stage, inputs, after)
     if running.finished.holds(label, made_of, running.file):
         fault = damaged(run, label.stage)
         if fault is None:
-            return running.finished.key(label) or ""
+            return
         running.say(f"{label}: {fault}; it is done again")
     running.say(f"{label}: started")
     ended = _run(running, label, run, attempt, who)
@@ -113,7 +93,6 @@ def do_stage(
         raise _error(running, label, ended)
     running.finished.write(label, made_of)
     running.say(f"{label}: finished in {ended.seconds:.1f} s")
-    return running.finished.key(label) or ""
 
 
 def check_training(running: Running) -> None:

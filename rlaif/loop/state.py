@@ -80,6 +80,16 @@ class State:
         """How often a round was rolled back."""
         return sum(one.round == number for one in self.rolled_back)
 
+    def is_rolled_back(self, number: int, attempt: int) -> bool:
+        """Whether an attempt at a round was rolled back."""
+        return any((one.round, one.attempt) == (number, attempt) for one in self.rolled_back)
+
+    def go_on(self) -> None:
+        """It runs again: a round that it was stopped at has not passed, or has to pass anew."""
+        if self.stopped is not None:
+            self.rounds = [one for one in self.rounds if one.round != self.stopped.round]
+        self.status, self.stopped = "running", None
+
     def forget_after(self, number: int) -> None:
         """A round is done again: what was ruled of those behind it was of another student."""
         self.rolled_back = [one for one in self.rolled_back if one.round <= number]

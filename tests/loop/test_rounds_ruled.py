@@ -53,6 +53,21 @@ def test_started_again_it_stops_at_the_same_place_and_goes_on_where_the_rule_is_
     assert {line.partition("-")[0] for line in loop.done} == {"02"}
 
 
+def test_where_the_rule_is_loosened_the_stop_is_forgotten_and_the_round_may_be_the_best(
+    loop: ScriptedLoop,
+) -> None:
+    loop.save(loop={"rounds": 2, "stop": {"max_length_growth": 2.0}})
+    loop.words = {-1: 3, 0: 30}
+    assert loop.loop().stopped is not None and not (loop.run / "best").exists()
+    loop.save(loop={"rounds": 2})
+    loop.kill = "01-sample"
+    with pytest.raises(KilledError):
+        loop.loop()
+    told = loop.told()
+    assert (told["status"], told["stopped"], told["best"]) == ("running", None, 0)
+    assert best(loop) == final(loop, 0)
+
+
 def test_a_loop_that_stops_in_its_first_round_has_no_best_one(loop: ScriptedLoop) -> None:
     loop.loop()
     assert (loop.run / "best").is_dir()

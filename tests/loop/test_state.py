@@ -63,6 +63,12 @@ def test_a_judge_that_is_refused_before_its_round_leaves_the_last_round_the_best
     assert State(rounds=[WON], stopped=Ruled(1, 0, "judge", "under its gate")).best == WON
 
 
+def test_a_round_that_a_loop_was_stopped_at_has_to_pass_anew_when_it_goes_on() -> None:
+    made = State("stopped", rounds=[WON, WON_LESS], stopped=Ruled(1, 0, "length", "longer"))
+    made.go_on()
+    assert made == State("running", rounds=[WON])
+
+
 def test_attempts_are_counted_round_by_round() -> None:
     made = State(rolled_back=[Ruled(0, 0, "drift", ""), Ruled(2, 0, "drift", ""),
                               Ruled(2, 1, "drift", "")])  # fmt: skip
