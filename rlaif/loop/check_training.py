@@ -7,7 +7,6 @@ of its own: TRL takes torch.
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from rlaif.loop.child_main import child_main
 from rlaif.loop.track import trackers
@@ -26,14 +25,11 @@ def check_training(recipe_file: str) -> None:
     from rlaif.train.arguments import CONFIGS, check_keys
 
     recipe = Recipe.load(recipe_file)
-    train = recipe.train
-    blocks: list[tuple[str, dict[str, Any] | None, Any]] = [
-        *((f"train.{stage}", getattr(train, stage), made) for stage, made in CONFIGS.items()),
-        ("train.lora", train.lora, LoraConfig),
-    ]
-    for key, block, made in blocks:
-        if block is not None:
-            check_keys(block, made, key, recipe_file)
+    again = {} if recipe.loop is None else recipe.loop.retry.get("train", {})
+    for at, train in (("train", recipe.train.model_dump()), ("loop.retry.train", again)):
+        for name, made in (*CONFIGS.items(), ("lora", LoraConfig)):
+            if isinstance(train, dict) and isinstance(block := train.get(name), dict):
+                check_keys(block, made, f"{at}.{name}", recipe_file)
     trackers(recipe)
     if recipe.loop is not None and recipe.loop.metric is not None:
         from rlaif.loop.measure import load_metric

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from rlaif.constitution import Constitution
 from rlaif.journal import file_sha256
 from rlaif.recipe import Model, Recipe
+from rlaif.run_folder import RunFolder
 
 _MODEL_FILES = {".safetensors", ".bin", ".json", ".jinja", ".model", ".txt"}
 _DATA_FILES = {".jsonl", ".parquet", ".yaml"}
@@ -114,6 +115,7 @@ def _seed(i: Inputs) -> dict[str, Any]:
         "evaluations": i.digests.of(seeds.evaluations),
         "judge": _asked(i),
         **_training("sft", i),
+        "also": [],  # the seeds alone
     }
 
 
@@ -170,12 +172,14 @@ def _training(stage: str, i: Inputs) -> dict[str, Any]:
     from rlaif.train.plan import what_decides
 
     train = i.recipe.train
+    data = "sft" if stage == "sft" else "pairs"
+    also = [RunFolder(run).data(data) for run in i.loop.train.also]
     choice = {"dpo": train.dpo_pairs, "reward": train.reward_pairs}.get(stage)
     return {
         stage: what_decides(getattr(train, stage) or {}), "lora": train.lora,
         "soft_labels": train.soft_labels, "pairs": _plain(choice),
         "continue_adapter": train.continue_adapter, "start": i.digests.model(train.start),
-        "also": list(i.earlier),
+        "also": [*(i.digests.of(rows) if rows.is_dir() else {} for rows in also), *i.earlier],
     }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from rlaif.loop import round_recipe
 from rlaif.loop.child import signals
 from rlaif.loop.places import LoopFolder
 from rlaif.loop.probe import Probe, probe
+from rlaif.loop.probe_rows import also_trained_on
 from rlaif.loop.scale import (
     longer_answers,
     longer_judged,
@@ -198,7 +199,7 @@ class _Scaling:
         assert loop is not None and found.labels is not None
         first = 0 if loop.data == "accumulate" else number
         asked = sum(self.prompts(n) for n in range(first, number + 1))
-        rows = asked * found.labels.of(stage) / found.prompts
+        rows = asked * found.labels.of(stage) / found.prompts + also_trained_on(self.recipe, stage)
         if stage == "sft" and loop.seeds is not None and loop.seeds.repeat:
             rows += found.trained["seed"].given
         choice = {"dpo": train.dpo_pairs, "reward": train.reward_pairs}.get(stage)

@@ -87,6 +87,14 @@ def labels(run: RunFolder, recipe: Recipe) -> Rows:
     )
 
 
+def also_trained_on(recipe: Recipe, stage: str) -> int:
+    """Rows of other runs that the recipe names, after its choice among pairs."""
+    train = recipe.train
+    choice = {"dpo": train.dpo_pairs, "reward": train.reward_pairs}.get(stage, PairChoice())
+    tables = (_table(RunFolder(run), _DATA[stage]) for run in train.also)
+    return sum(_chosen(table, choice).num_rows for table in tables)
+
+
 def repeated(run: RunFolder, more: RunFolder, recipe: Recipe, rows: Rows) -> None:
     """Write a run's rows as often as a few whole steps need them."""
     for name in ("sft", "pairs"):

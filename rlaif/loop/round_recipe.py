@@ -44,7 +44,7 @@ def round_recipe(
         number: the round's, from 0.
         student: what samples, and what training starts from (or `loop.start` says otherwise).
         judge: what labels.
-        earlier: folders whose rows are trained on as well.
+        earlier: folders whose rows are trained on as well, beside those that the recipe names.
         prompts: a file of prompts made for this round; None takes the recipe's.
         attempt: how often the round was rolled back; from 1 on, `loop.retry` applies.
     """
@@ -52,11 +52,10 @@ def round_recipe(
     assert loop is not None
     found = recipe.model_dump(mode="json") | _NOT_A_ROUNDS
     train = found["train"] | {
-        "also": [str(folder.root) for folder in earlier],
-        "continue_adapter": loop.lora == "continue",
+        "also": [*map(str, recipe.train.also), *(str(folder.root) for folder in earlier)],
+        # The recipe's own student may have an adapter to go on with where rounds merge theirs.
+        "continue_adapter": recipe.train.continue_adapter or loop.lora == "continue",
     }
-    if not trains_sft(recipe, number):
-        train["sft"] = None
     if loop.start == "first" and number:
         train["start"] = recipe.student.model_dump(mode="json")
     found |= {
@@ -69,6 +68,8 @@ def round_recipe(
     if attempt:
         # Other draws, and whatever else the recipe wants changed.
         found = merged(found, {"seed": recipe.seed + 1_000_003 * attempt, **loop.retry})
+    if not trains_sft(recipe, number):  # DPO would start from what it has trained
+        found = merged(found, {"train": {"sft": None}})
     return found
 
 

@@ -202,7 +202,8 @@ def _without_rows(running: Running, run: RunFolder, number: int, earlier: Earlie
     """A training that has nothing to train on, of its round or of those that are kept."""
     for name in round_recipe.training_stages(running.recipe, number):
         data = "sft" if name == "sft" else "pairs"
-        folders = [one.manifests(data) for one in (run, *(folder for folder, _ in earlier))]
+        also = [*map(RunFolder, running.recipe.train.also), *(folder for folder, _ in earlier)]
+        folders = [one.manifests(data) for one in (run, *also)]
         shards = [Manifest.read(file) for folder in folders for file in folder.glob("*.json")]
         if shards and not any(shard is None or shard.rows for shard in shards):
             return name

@@ -54,7 +54,7 @@ class Train(StrictModel, error=RecipeError):
         dpo_pairs: which pairs `dpo` is trained on.
         reward_pairs: which pairs `reward` is trained on.
         start: the model to train from; None is the student.
-        also: other run folders whose rows are trained on as well; a loop names its earlier rounds.
+        also: other run folders whose rows are trained on as well; a loop adds its earlier rounds.
         continue_adapter: train the student's own adapter on, not a new one on the merged model.
     """
 

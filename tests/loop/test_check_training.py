@@ -36,10 +36,12 @@ def test_what_the_trainers_take_passes(tmp_path: Path) -> None:
         ({"train": {"dpo": {"betta": 0.1}}}, r"train\.dpo\.betta: unknown key .*'beta'"),
         ({"train": {"sft": {"max_steps": "three"}}}, r"train\.sft\.max_steps: not "),
         ({"train": {"lora": {"rank": 4}}}, r"train\.lora\.rank: unknown key"),
+        ({"train": {"dpo": {}}, "loop": {"retry": {"train": {"dpo": {"betta": 1.0}}}}},
+         r"loop\.retry\.train\.dpo\.betta: unknown key .*'beta'"),
         ({"loop": {"metric": "rlaif.sandbox.measure:nothing"}}, r"loop\.metric: no such function"),
         ({"loop": {"report_to": ["abacus"]}}, r"loop\.report_to: no such tracker"),
     ],
-)
+)  # fmt: skip
 def test_what_they_do_not_take_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         check_training(write(tmp_path, **changes))

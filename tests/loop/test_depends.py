@@ -167,6 +167,25 @@ def test_a_file_of_other_contents_changes_the_stages_that_read_it_at_equal_size_
     assert changed(before, given.made_of()) == stages
 
 
+def test_rows_of_other_runs_change_the_trainings_that_take_them(given: Given) -> None:
+    def other(data: str, text: str) -> None:
+        (given.root / "other" / "data" / data).mkdir(parents=True, exist_ok=True)
+        (given.root / "other" / "data" / data / "00000.parquet").write_text(text)
+
+    train = {"sft": {}, "dpo": {}, "reward": {}}
+    none = given.made_of(train=train)
+    other("sft", "one")
+    with_also = train | {"also": ["other"]}
+    one = given.made_of(train=with_also)
+    assert changed(none, one) == {"sft", "dpo", "reward"}, "not the seed, which has its own rows"
+    assert str(given.root) not in json.dumps(one)
+    other("sft", "two")
+    assert changed(one, given.made_of(train=with_also)) == {"sft"}
+    two = given.made_of(train=with_also)
+    other("pairs", "three")
+    assert changed(two, given.made_of(train=with_also)) == {"dpo", "reward"}
+
+
 def test_a_file_that_was_only_touched_is_the_same(given: Given) -> None:
     before = given.made_of()
     os.utime(given.root / "student" / "model.safetensors", (1, 1))

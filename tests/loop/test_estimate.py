@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from rich.console import Console
@@ -116,6 +118,18 @@ def test_rows_of_earlier_rounds_are_trained_on_again_where_they_accumulate(
         found = scaled(made_recipe(tmp_path, loop={"rounds": 2, "data": data}), probe())
         assert spent(found, 0, "dpo").seconds == 10 + (20 - 4) * 0.5
         assert spent(found, 1, "dpo").seconds == 10 + (steps - 4) * 0.5
+
+
+def test_rows_of_other_runs_that_the_recipe_names_are_trained_on_as_well(tmp_path: Path) -> None:
+    pairs = tmp_path / "other" / "data" / "pairs"
+    pairs.mkdir(parents=True)
+    pq.write_table(pa.table({"score_margin": [float(i) for i in range(40)]}), pairs / "0.parquet")
+    train = {"sft": {}, "dpo": {}, "also": ["other"]}
+    alone = scaled(made_recipe(tmp_path), probe())
+    for choice, more in (({}, 10), ({"dpo_pairs": {"max_margin": 19.0}}, 5)):
+        found = scaled(made_recipe(tmp_path, train=train | choice), probe())
+        assert spent(found, 0, "dpo").seconds == spent(alone, 0, "dpo").seconds + more * 0.5
+        assert spent(found, 0, "sft") == spent(alone, 0, "sft")
 
 
 def test_a_limit_on_pairs_and_a_number_of_steps_are_kept_to(tmp_path: Path) -> None:

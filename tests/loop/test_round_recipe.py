@@ -92,11 +92,23 @@ def test_the_rows_of_earlier_rounds_are_trained_on_as_well(tmp_path: Path) -> No
     assert of_round(recipe, 0).train.also == ()
 
 
-@pytest.mark.parametrize(("lora", "goes_on"), [("merge", False), ("continue", True)])
+def test_rows_that_the_recipe_itself_names_are_trained_on_in_every_round(tmp_path: Path) -> None:
+    own = RunFolder(tmp_path / "other").create()
+    recipe = loaded(tmp_path, train={"dpo": {}, "also": ["other"]})
+    earlier = RunFolder(tmp_path / "run/rounds/00").create()
+    assert of_round(recipe, 0).train.also == (own.root,)
+    assert of_round(recipe, 1, earlier=[earlier]).train.also == (own.root, earlier.root)
+
+
+@pytest.mark.parametrize(
+    ("lora", "own", "goes_on"),
+    [("merge", False, False), ("continue", False, True), ("merge", True, True)],
+)
 def test_an_adapter_is_gone_on_with_where_the_recipe_says_so(
-    tmp_path: Path, lora: str, goes_on: bool
+    tmp_path: Path, lora: str, own: bool, goes_on: bool
 ) -> None:
-    recipe = loaded(tmp_path, loop={"lora": lora}, train={"dpo": {}, "lora": {"r": 2}})
+    train = {"dpo": {}, "lora": {"r": 2}, "continue_adapter": own}
+    recipe = loaded(tmp_path, loop={"lora": lora}, train=train)
     assert of_round(recipe, 1).train.continue_adapter is goes_on
 
 
@@ -139,6 +151,12 @@ def test_a_round_that_is_tried_again_draws_otherwise_and_changes_what_the_recipe
     assert len({first.seed, again.seed, third.seed}) == 3
     fixed = loaded(tmp_path, loop={"retry": {"seed": 5}})
     assert of_round(fixed, 0, attempt=1).seed == 5
+
+
+def test_a_retry_that_changes_a_training_adds_it_to_no_round_that_has_none(tmp_path: Path) -> None:
+    recipe = loaded(tmp_path, loop={"retry": {"train": {"sft": {"max_steps": 1}}}})
+    assert of_round(recipe, 0, attempt=1).train.sft == {"max_steps": 1}
+    assert of_round(recipe, 1, attempt=1).train.sft is None
 
 
 def test_a_retry_that_makes_no_recipe_is_refused(tmp_path: Path) -> None:

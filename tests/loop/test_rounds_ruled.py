@@ -228,3 +228,15 @@ def test_a_round_that_leaves_nothing_to_learn_from_is_an_honest_stop(loop: Scrip
     assert "00-sft" not in loop.done and not (loop.run / "best").exists()
     loop.save(loop={"rounds": 1, "data": "replace"})
     assert loop.loop(restart_from="00/judge").status == "finished"
+
+
+def test_rows_that_the_recipe_itself_names_are_something_to_learn_from(loop: ScriptedLoop) -> None:
+    loop.loop()
+    other = str(loop.run / "rounds/00")
+    none_own = {"pick": {"pairs": "all", "pair_margin": 1e6}, "run": str(loop.root / "next")}
+    loop.run = loop.root / "next"
+    loop.save(loop={"rounds": 1}, train={"sft": None, "dpo": {}, "also": [other]}, **none_own)
+    assert loop.loop().status == "finished"
+    loop.save(loop={"rounds": 1}, train={"sft": None, "dpo": {}}, **none_own)
+    stopped = loop.loop("0/dpo").stopped
+    assert stopped is not None and stopped.rule == "rows"
