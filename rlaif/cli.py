@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rlaif.errors import GateError, RlaifError
+from rlaif.loop.child import InterruptedLoopError
 
 app = typer.Typer(
     help="Align a language model to a written constitution, without human labels.",
@@ -184,7 +185,6 @@ def loop(
     ] = None,
 ) -> None:
     """Run rounds, each with the last one's student; started again, it goes on where it was."""
-    from rlaif.loop.child import InterruptedLoopError
     from rlaif.loop.estimate_report import print_beside
     from rlaif.loop.hub import publish
     from rlaif.loop.places import LoopFolder
@@ -192,11 +192,7 @@ def loop(
     from rlaif.loop.rounds_report import print_rounds
     from rlaif.recipe import Recipe
 
-    try:
-        state = run_loop(recipe, restart_from=restart_from, say=_say)
-    except InterruptedLoopError as interrupted:
-        print(f"rlaif: {interrupted}: started again, it goes on here", file=sys.stderr)
-        raise typer.Exit(128 + interrupted.signal) from None
+    state = run_loop(recipe, restart_from=restart_from, say=_say)
     print_rounds(state)
     loaded = Recipe.load(recipe)
     folder = LoopFolder(Path(loaded.run).absolute())
@@ -212,15 +208,10 @@ def estimate(
     """What a loop's stages, and a label, will take and cost: by a short measured probe."""
     from rich.console import Console
 
-    from rlaif.loop.child import InterruptedLoopError
     from rlaif.loop.estimate import estimate as foresee
     from rlaif.loop.estimate_report import print_estimate
 
-    try:
-        found = foresee(recipe, prompts, say=_say)
-    except InterruptedLoopError as interrupted:
-        raise typer.Exit(128 + interrupted.signal) from None
-    print_estimate(found, Console())
+    print_estimate(foresee(recipe, prompts, say=_say), Console())
 
 
 @app.command()
@@ -347,9 +338,15 @@ def _say(text: str) -> None:
 
 
 def main() -> None:
-    """The entry point: an error that a user can cause is one line, and exit status 2."""
+    """The entry point: an error that a user can cause is one line, and exit status 2.
+
+    A signal is a line too, and the status that a shell gives it.
+    """
     try:
         app()
+    except InterruptedLoopError as interrupted:
+        print(f"rlaif: {interrupted}: started again, {interrupted.again}", file=sys.stderr)
+        sys.exit(128 + interrupted.signal)
     except RlaifError as error:
         if isinstance(error, GateError):
             _show_scorecard(error)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import rlaif
+from rlaif.cli import main
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -90,3 +95,36 @@ def test_an_error_is_one_line_and_no_traceback(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("rlaif: ") and done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "caller", "again"),
+    [
+        (["quickstart", "--out", "run"], "rlaif.loop.running", "it goes on here"),
+        (["loop", "recipe.yaml"], "rlaif.loop.running", "it goes on here"),
+        (["estimate", "recipe.yaml"], "rlaif.loop.probe", "it measures anew"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_signal_ends_a_command_in_one_line_and_with_its_own_status(
+    arguments: list[str], caller: str, again: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def ended(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr(importlib.import_module(caller), "run_child", ended)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "constitution.yaml").write_text(
+        "name: mine\nprinciples:\n  - id: kind\n    text: Be kind.\n"
+    )
+    (tmp_path / "recipe.yaml").write_text(
+        "run: run\nconstitution: constitution.yaml\nstudent: {model: s}\nteacher: {model: t}\n"
+        "prompts: {path: constitution.yaml}\ntrain: {dpo: {}}\n"
+    )
+    monkeypatch.setattr("sys.argv", ["rlaif", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == f"rlaif: SIGTERM: started again, {again}\n"

@@ -29,6 +29,8 @@ _TOLD_LINES = 120
 _FAILED = 2
 """A stage's exit status where it ends by an error, its launcher's among them."""
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GOES_ON = "it goes on here"
+"""What a loop does that is started again."""
 
 
 class InterruptedLoopError(BaseException):
@@ -36,10 +38,11 @@ class InterruptedLoopError(BaseException):
 
     Attributes:
         signal: its number.
+        again: what happens if the command is started again.
     """
 
-    def __init__(self, number: int) -> None:
-        self.signal = number
+    def __init__(self, number: int, again: str = GOES_ON) -> None:
+        self.signal, self.again = number, again
         super().__init__(signal.Signals(number).name)
 
 
@@ -133,11 +136,15 @@ def _tail(file: Path, start: int) -> str:
 
 
 @contextmanager
-def signals() -> Iterator[None]:
-    """Turn signals that ask to end into `InterruptedLoopError`, in the main thread."""
+def signals(again: str = GOES_ON) -> Iterator[None]:
+    """Turn signals that ask to end into `InterruptedLoopError`, in the main thread.
+
+    Args:
+        again: what happens if the command is started again.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise InterruptedLoopError(number)
+        raise InterruptedLoopError(number, again)
 
     before: dict[int, Any] = {}
     with suppress(ValueError):  # not the main thread

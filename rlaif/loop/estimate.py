@@ -98,13 +98,14 @@ def estimate(
     Raises:
         RlaifError: the recipe cannot be used, or a stage of the probe failed as it would in the
             loop; a judge under its gate and a budget that is too small among them.
+        InterruptedLoopError: a signal asked to end.
     """
     recipe = Recipe.load(recipe_file)
     if recipe.loop is None:
         recipe = recipe.model_copy(update={"loop": Loop(rounds=1)})
     folder = LoopFolder(Path(recipe.run).absolute())
     scratch = folder.root / "estimate"
-    with folder.run.lock(), signals():
+    with folder.run.lock(), signals(again="it measures anew"):
         found = probe(recipe_file, recipe, scratch, probe_prompts, say)
         made = scaled(recipe, found)
         folder.run.write_text(folder.estimate, json.dumps(made.as_dict(), indent=2) + "\n")

@@ -191,7 +191,16 @@ def _summary(out: Path, state: State, recipe: Recipe) -> dict[str, Any]:
 
 
 def print_summary(summary: dict[str, Any], console: Console) -> None:
-    """The table of principles, round by round, and what the labels behind it were worth."""
+    """The table of principles, round by round, and what the labels behind it were worth.
+
+    A run that has stopped before there was any figure has no table, but a reason.
+    """
+    if not summary["rounds"]:
+        console.print(
+            f"stopped before anything was trained: {summary['stopped']}",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+        return
     base = Figures.from_dict(summary["base"])
     rounds = [Figures.from_dict(one) for one in summary["rounds"]]
     columns = [base, *rounds]
@@ -213,10 +222,16 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
         ("mean tokens", " → ".join(f"{one.mean_tokens or 0:.1f}" for one in columns)
                         + f" (the world's own: {summary['mean_tokens_gold']:.1f})"),
         ("seconds", ", ".join(f"{k} {v:.0f}" for k, v in summary["seconds"].items())),
-        ("best", f"round {summary['best']}"),
+        ("best", _best(summary)),
     ]  # fmt: skip
     for name, value in told:
         console.print(f"{name:<20}{value}", highlight=False)
+
+
+def _best(summary: dict[str, Any]) -> str:
+    if summary["best"] is not None:
+        return f"round {summary['best']}"
+    return "no round" + (f": stopped, {summary['stopped']}" if summary["stopped"] else "")
 
 
 def _dropped(figures: Figures) -> int:

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from rlaif.errors import ConstitutionError
+from rlaif.loop.figures import Figures
 from rlaif.loop.places import LoopFolder
+from rlaif.loop.state import Ruled, State
 from rlaif.recipe import Recipe
 from rlaif.sandbox import quickstart as module
 from rlaif.sandbox.quickstart import HERE, quickstart, write_inputs
@@ -76,6 +79,37 @@ def test_the_main_job_end_to_end_and_again(
         k: v for k, v in summary.items() if k != "seconds"
     }
     assert (folder.round(1).model("dpo") / "final/model.safetensors").read_bytes() == weights
+
+
+def test_a_run_that_stops_before_any_figures_says_why_and_has_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = "accuracy 0.700, below min_accuracy 0.900"
+
+    def stopped(recipe_file: Path, **_: object) -> State:
+        state = State("stopped", stopped=Ruled(0, 0, "judge", why))
+        state.write(LoopFolder(Path(Recipe.load(recipe_file).run)))
+        return state
+
+    monkeypatch.setattr(module, "run_loop", stopped)
+    summary = quickstart(tmp_path / "run")
+    assert summary["stopped"] == why and summary["rounds"] == []
+    shown = capsys.readouterr().out.splitlines()
+    assert [line for line in shown if line] == [
+        f"stopped before anything was trained: {why}", str(tmp_path / "run" / "report.html"),
+    ]  # fmt: skip
+    assert why in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
+def test_no_round_is_called_the_best_where_none_is(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = Figures(0).as_dict()
+    summary = {
+        "constitution": "mine", "base": figures, "rounds": [figures], "best": None,
+        "stopped": "no better", "mean_tokens_gold": 20.0, "seconds": {"dpo": 1.0},
+    }  # fmt: skip
+    module.print_summary(summary, Console())
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.split(maxsplit=1) == ["best", "no round: stopped, no better"]
 
 
 @pytest.mark.parametrize(
