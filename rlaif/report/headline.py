@@ -68,10 +68,15 @@ def _sentence(
         return f"The trained student {said}, which may be chance."
     if won:
         return f"The trained student wins {percent(won)} of the comparisons with its former self."
-    pairs = next((p.kept for p in reversed(flow) if p.there), 0)
+    pairs = next((p.kept for p in reversed(_of_pairs(flow)) if p.there), 0)
     if pairs:
         return f"{count(pairs)} preference pairs so far; the student is not evaluated yet."
     return "This run has only begun."
+
+
+def _of_pairs(flow: Sequence[Passed]) -> list[Passed]:
+    """The stages that pairs go through, in order; those before them have prompts or picks."""
+    return [p for p in flow if p.stage.startswith("preference")]
 
 
 def _overlap(one: Fig, other: Fig) -> bool:
@@ -90,7 +95,7 @@ def _missing(story: Story) -> str:
 def _trained(flow: Sequence[Passed], recipe: Plain, read: Read) -> str:
     by_stage = {p.stage: p for p in flow}
     picks = [p for p in flow if p.stage.startswith("picks")]
-    pairs = [p for p in flow if p.stage.startswith("preference")]
+    pairs = _of_pairs(flow)
     student, teacher = (_named(recipe, who) for who in ("student", "teacher"))
     made = f"{count(picks[-1].kept)} picks and {count(pairs[-1].kept)} preference pairs"
     asked = count(by_stage["prompts"].kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,16 @@ def test_a_headline_of_a_run_without_figures_claims_none(tmp_path: Path) -> None
     assert "not evaluated yet" in said[""]
     assert said["Principles kept"] == said["Win rate"] == "– | not measured yet"
     assert tiles(RunFolder(tmp_path / "none"))[""] == "This run has only begun."
+
+
+def test_a_headline_counts_no_prompts_as_pairs(tmp_path: Path) -> None:
+    run = make_run(tmp_path, plain_texts(8))
+    (all_picked,) = [json.loads(f.read_bytes()) for f in run.manifests("picked/pairs").glob("*")]
+    shutil.rmtree(run.manifests("pairs"))
+    assert tiles(run)[""].startswith(f"{all_picked['rows']} preference pairs so far")
+    for stage in ("picked/pairs", "picked/sft", "sft"):
+        shutil.rmtree(run.manifests(stage))
+    assert tiles(run)[""] == "This run has only begun."
 
 
 def test_a_measure_without_a_figure_says_why_and_others_keep_their_place(tmp_path: Path) -> None:
