@@ -64,8 +64,13 @@ def label(recipe: RecipeFile) -> None:
 OptionalRecipe = Annotated[
     Path | None, typer.Argument(metavar="[RECIPE]", help="the recipe's YAML file")
 ]
-HumanTexts = Annotated[str | None, typer.Option(help="human texts: a file, folder or hub data set")]
-Compared = Annotated[str | None, typer.Option(help="prompt, response or both; the recipe's")]
+HumanTexts = Annotated[
+    str | None,
+    typer.Option(help="human texts: a file, folder or hub data set; the recipe's by default"),
+]
+Compared = Annotated[
+    str | None, typer.Option(help="prompt, response or both; the recipe's by default")
+]
 Embeds = Annotated[
     str | None, typer.Option(metavar="MODEL", help="an embedding model; the recipe's by default")
 ]
@@ -80,16 +85,24 @@ def filter_(
     anchors: HumanTexts = None,
     compare: Compared = None,
     embedding: Embeds = None,
-    out: Annotated[Path, typer.Option(help="with --data: where the result goes")] = Path(
-        "filtered"
-    ),
+    out: Annotated[
+        Path | None, typer.Option(help="with --data: where the result goes; by default filtered/")
+    ] = None,
 ) -> None:
-    """Hold training rows against human anchors: a labelled run's, or any preference data's."""
+    """Hold training rows against human anchors: a labelled run's, or any preference data's.
+
+    A labelled run is filtered as its RECIPE says. All options go with --data; there they go before
+    the recipe, if one is named.
+    """
     from rlaif import filter_commands
 
     if data is None:
+        filter_commands.refuse_without_data(
+            {"anchors": anchors, "compare": compare, "embedding": embedding, "out": out}
+        )
         _say(filter_commands.filter_recipe(filter_commands.needed(recipe)))
         return
+    out = out or Path("filtered")
     found = filter_commands.filter_any(recipe, data, anchors, compare, embedding, out)
     _say(f"{found}\nin {out}")
 
@@ -289,8 +302,9 @@ def try_constitution(
         Path | None, typer.Option(help="a recipe, for its teacher and its way of asking")
     ] = None,
     mode: Annotated[
-        str, typer.Option(help="pointwise, pairwise or rating; with --teacher")
-    ] = "pointwise",
+        str | None,
+        typer.Option(help="pointwise, pairwise or rating; the recipe's, without one pointwise"),
+    ] = None,
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="least share right of each principle's examples")
     ] = 0.8,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 from rlaif import pipeline
@@ -28,6 +29,23 @@ def needed(recipe: Path | None) -> Path:
     if recipe is None:
         raise RecipeError("nothing to filter", mend="name a recipe, or --data and --anchors")
     return recipe
+
+
+def refuse_without_data(options: Mapping[str, object]) -> None:
+    """Nothing but its recipe says how a labelled run is filtered.
+
+    Args:
+        options: what was given, by name; None was not.
+
+    Raises:
+        RecipeError: one was.
+    """
+    for name, value in options.items():
+        if value is not None:
+            raise RecipeError(
+                "acts only with --data", key=f"--{name}", value=str(value),
+                mend="a labelled run is filtered as its recipe says: change that, or name --data",
+            )  # fmt: skip
 
 
 def filter_recipe(file: Path) -> str:

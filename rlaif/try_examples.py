@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 from rlaif.constitution import Constitution
 from rlaif.engines.load import load_engine
@@ -14,23 +14,29 @@ from rlaif.label.method import Method, Mode
 from rlaif.recipe import Judge, Model, Recipe
 
 
-def judge_with(teacher: str | None, recipe: Path | None, mode: str) -> tuple[Model, Judge]:
+def judge_with(teacher: str | None, recipe: Path | None, mode: str | None) -> tuple[Model, Judge]:
     """The teacher and its way of asking: a recipe's, or a model's by its name alone.
+
+    Args:
+        teacher: a model's folder, or its name on the hub.
+        recipe: a recipe's file.
+        mode: goes before the recipe's; None takes that, or pointwise where there is no recipe.
 
     Raises:
         RecipeError: neither or both are given, no such mode, or a recipe that cannot be used.
     """
-    if recipe is not None and teacher is None:
-        loaded = Recipe.load(recipe)
-        return loaded.teacher, loaded.judge
-    if teacher is None or recipe is not None:
+    if (teacher is None) == (recipe is None):
         found = "neither" if teacher is None else "both"
         mend = "give exactly one of them"
         raise RecipeError("needs --teacher or --recipe", value=found, mend=mend)
-    if mode not in get_args(Mode):
+    if mode is not None and mode not in get_args(Mode):
         mend = f"use one of {', '.join(get_args(Mode))}"
         raise RecipeError("no such mode", key="--mode", value=mode, mend=mend)
-    return Model(model=teacher), Judge(mode=cast(Mode, mode))
+    changes = {} if mode is None else {"mode": mode}
+    if recipe is not None:
+        loaded = Recipe.load(recipe)
+        return loaded.teacher, loaded.judge.model_copy(update=changes)
+    return Model(model=str(teacher)), Judge().model_copy(update=changes)
 
 
 def try_examples(

@@ -141,3 +141,16 @@ def test_gaps_are_filled_into_a_prompt_file(
     made = load_prompts(Prompts(path=str(folder / "run" / "topics" / "prompts.jsonl")))
     assert sum(isinstance(one, Record) for one in made) > 20
     assert "new prompts of" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--anchors", "--compare", "--embedding", "--out"])
+def test_an_option_that_acts_only_on_data_is_refused_beside_a_recipe_alone(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["rlaif", "filter", "recipe.yaml", option, "filtered"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"{option}: acts only with --data (got 'filtered'); " in told

@@ -79,11 +79,20 @@ def test_an_example_that_the_teacher_reads_the_other_way_fails(
 
 
 def test_the_teacher_may_be_a_recipe_s(tmp_path: Path) -> None:
-    teacher, settings = judge_with(None, SANDBOX / "recipe.yaml", "pairwise")
+    teacher, settings = judge_with(None, SANDBOX / "recipe.yaml", None)
     assert Path(teacher.model) == TEACHER
     assert settings.mode == "pointwise"
     tested, _ = try_examples(Constitution.load(save(tmp_path, mistaken=False)), teacher, settings)
     assert [(t.right, t.total) for t in tested] == [(1, 1), (1, 1)]
+
+
+def test_a_mode_that_is_asked_for_goes_before_the_recipe_s(tmp_path: Path) -> None:
+    _, settings = judge_with(None, SANDBOX / "recipe.yaml", "pairwise")
+    assert (settings.mode, settings.clip) == ("pairwise", 0.2)
+
+
+def test_a_teacher_alone_is_asked_pointwise(tmp_path: Path) -> None:
+    assert judge_with("model", None, None)[1].mode == "pointwise"
 
 
 @pytest.mark.parametrize(
@@ -92,6 +101,7 @@ def test_the_teacher_may_be_a_recipe_s(tmp_path: Path) -> None:
         (None, None, "pointwise", "--teacher or --recipe (got 'neither')"),
         ("model", Path("r.yaml"), "pointwise", "--teacher or --recipe (got 'both')"),
         ("model", None, "poinwise", "--mode: no such mode (got 'poinwise'); use one of pointwise"),
+        (None, SANDBOX / "recipe.yaml", "x", "--mode: no such mode (got 'x'); use one of"),
     ],
 )
 def test_options_that_cannot_be_used_are_told(
