@@ -308,16 +308,21 @@ def evaluate(recipe: Recipe, stage: str | None = None, progress: Progress = sile
         progress: is told of each finished shard.
 
     Raises:
-        RlaifError: no evaluation prompts, no trained model, or one that cannot be used.
+        RlaifError: no such stage, no evaluation prompts, no trained model, or one that cannot be
+            used.
     """
     run = RunFolder(Path(recipe.run))
     stage = stage or ("dpo" if recipe.train.dpo is not None else "sft")
+    if stage not in ("sft", "dpo"):
+        what = "is not what trains the student"
+        raise RecipeError(what, key="--stage", value=stage, mend="use sft or dpo")
     constitution = Constitution.load(recipe.constitution)
     mode = recipe.evaluate.mode
     method = Method(mode, load_template(mode, recipe.judge.templates), recipe.judge.min_coverage)
     with run.lock():
-        base = evaluation_samples(run, recipe, "base", progress)
+        # This one first: if it is not there, that is told before anything is sampled.
         trained = evaluation_samples(run, recipe, stage, progress)
+        base = evaluation_samples(run, recipe, "base", progress)
         compared = _store_side_by_side(run, stage, base, trained)
         with closing(load_engine(recipe.teacher, run.engines)) as teacher:
             verdicts = store_verdicts(

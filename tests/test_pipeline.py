@@ -304,6 +304,27 @@ def test_evaluating_prefers_what_the_teacher_prefers(
     assert pipeline.evaluate(recipe.model_copy(update={"evaluate": blind})).win_rate == 0.0
 
 
+@pytest.mark.parametrize("stage", ["dop", "base", "reward"])
+def test_only_a_trained_student_can_be_evaluated(
+    tmp_path: Path, models: Models, stage: str
+) -> None:
+    (tmp_path / "run" / "models" / "reward" / "final").mkdir(parents=True)
+    recipe = write(tmp_path, evaluate={"prompts": {"path": _other(tmp_path)}}, train={"dpo": {}})
+    with pytest.raises(RecipeError, match=rf"--stage: .*\(got '{stage}'\); use sft or dpo"):
+        pipeline.evaluate(recipe, stage)
+    assert not models.student.calls and not (tmp_path / "run" / "evaluate").exists()
+
+
+@pytest.mark.parametrize("stage", ["sft", None])
+def test_a_stage_that_is_not_trained_is_told_before_anything_is_sampled(
+    tmp_path: Path, models: Models, stage: str | None
+) -> None:
+    recipe = write(tmp_path, evaluate={"prompts": {"path": _other(tmp_path)}}, train={"dpo": {}})
+    with pytest.raises(TrainError, match="not trained yet"):
+        pipeline.evaluate(recipe, stage)
+    assert not models.student.calls
+
+
 def _other(folder: Path) -> str:
     path = folder / "held-out.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"new {i}"}) + "\n" for i in range(5)))
