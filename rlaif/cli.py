@@ -257,15 +257,17 @@ def scorecard(
     from rlaif.evaluate.scorecard import Prices
     from rlaif.evaluate.scorecard_report import print_scorecards, save
     from rlaif.recipe import Recipe
+    from rlaif.run_folder import RunFolder
     from rlaif.scorecards import scorecards
 
     loaded = Recipe.load(recipe)
     prices = Prices(prompt_price, generated_price) if prompt_price or generated_price else None
+    folder = out or Path(loaded.run) / "scorecard"
+    RunFolder(folder).create()  # before labels are paid for that could not be kept
     cards, drops = scorecards(loaded, data, mode or [], limit, prices)
     print_scorecards(cards, Console())
     for reason, count in drops.items():
         _say(f"kept aside: {count} × {reason}")
-    folder = out or Path(loaded.run) / "scorecard"
     save(cards, folder)
     _say(f"{folder / 'scorecard.json'} and scorecard.png")
 

@@ -39,6 +39,7 @@ _MENDS = {
     errno.EPERM: "give yourself the permission, or name another run folder",
     errno.EROFS: "name a run folder on a disk that can be written",
     errno.EEXIST: "a file is in the way: move it, or name another run folder",
+    errno.EISDIR: "a folder is in the way: move it, or name a file",
     errno.ENOTDIR: "a file is in the way: move it, or name another run folder",
     errno.EXDEV: "keep the whole run folder on one file system",
     errno.ENOLCK: "name a run folder on a file system that has locks",

@@ -102,6 +102,13 @@ def test_a_density_classifier_is_fitted_from_two_files(
     run(monkeypatch, "density", "fit", "--informative", "says.txt", "--empty", "empty.txt")
     assert "right on a held-out fifth: 1.000" in capsys.readouterr().out
     assert json.loads((folder / "density.json").read_text())
+    (folder / "taken").mkdir()
+    told = ["--informative", "says.txt", "--empty", "empty.txt", "--out", "taken"]
+    monkeypatch.setattr(sys, "argv", ["rlaif", "density", "fit", *told])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("rlaif: taken: cannot be written: Is a directory; ")
 
 
 def recipe(folder: Path) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import rlaif.scorecards
 from rlaif.cli import main
-from rlaif.errors import RecipeError
-from rlaif.evaluate.scorecard_report import from_json, histogram_line, to_json
+from rlaif.errors import JournalError, RecipeError
+from rlaif.evaluate.scorecard_report import from_json, histogram_line, save, to_json
 from rlaif.recipe import Recipe
 from rlaif.sandbox.quickstart import HERE
 from rlaif.scorecards import scorecards
@@ -37,6 +38,33 @@ def test_the_command_prints_and_writes_a_scorecard_for_each_way(
     assert pointwise["flip_rate"]["value"] is None and pairwise["flip_rate"]["rows"] > 20
     assert pointwise["cost"]["money"] == pytest.approx(2e-6 * pointwise["cost"]["prompt_tokens"])
     assert (tmp_path / "scorecard.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_judge_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def asked(*_: object) -> None:
+        raise AssertionError("the judge was loaded")
+
+    monkeypatch.setattr(rlaif.scorecards, "load_engine", asked)
+    (tmp_path / "taken").touch()
+    monkeypatch.setattr(
+        "sys.argv",
+        ["rlaif", "scorecard", str(HERE / "recipe.yaml"), "--data", str(DATA), "--out",
+         str(tmp_path / "taken")],
+    )  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"rlaif: {tmp_path / 'taken'}: cannot be written: File exists; ")
+    assert told.count("\n") == 1
+
+
+def test_a_scorecard_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "scorecard.json").mkdir()
+    with pytest.raises(JournalError, match="cannot be written: Is a directory; a folder is in the"):
+        save([], tmp_path)
 
 
 def test_a_scorecard_comes_back_from_json_as_it_was() -> None:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from rlaif.evaluate.scorecard import BINS, Confidence, Scorecard
 from rlaif.intervals import Rate
+from rlaif.run_folder import RunFolder, os_errors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,11 +134,16 @@ def _plain(value: Any) -> Any:
 
 
 def save(cards: Sequence[Scorecard], folder: Path) -> None:
-    """Write `scorecard.json` and `scorecard.png`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `scorecard.json` and `scorecard.png`.
+
+    Raises:
+        JournalError: they cannot be written.
+    """
     text = json.dumps([to_json(card) for card in cards], indent=2)
-    (folder / "scorecard.json").write_text(text + "\n", encoding="utf-8", newline="\n")
-    picture(cards, folder / "scorecard.png")
+    file = RunFolder(folder).create().root / "scorecard.json"
+    with os_errors(file, "written"):
+        file.write_text(text + "\n", encoding="utf-8", newline="\n")
+        picture(cards, folder / "scorecard.png")
 
 
 def picture(cards: Sequence[Scorecard], path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlaif.errors import DataError
+from rlaif.run_folder import os_errors
 
 _VERSION = 1
 
@@ -52,12 +53,17 @@ class Linear:
         return found
 
     def save(self, file: Path) -> None:
-        """Write the classifier as JSON."""
+        """Write the classifier as JSON.
+
+        Raises:
+            JournalError: it cannot be written.
+        """
         told = {
             "version": _VERSION, "embedder": self.embedder, "bias": self.bias,
             "weights": self.weights.tolist(), "more": dict(self.more),
         }  # fmt: skip
-        file.write_text(json.dumps(told, ensure_ascii=False) + "\n", encoding="utf-8")
+        with os_errors(file, "written"):
+            file.write_text(json.dumps(told, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load_linear(file: Path, embedder: str) -> Linear:
