@@ -34,7 +34,7 @@ class Read:
         reasons: of all rows.
         histogram: of the judge's probabilities, ten bins from 0 to 1.
         verdicts, abstentions, responses: how many there are.
-        calibrated: whether the pairs' probabilities are.
+        calibrated: whether the pairs' probabilities are; None before there is a pair.
         pairwise: whether the judge compared two responses.
         judge: the fingerprint of the newest round's judge.
     """
@@ -45,7 +45,7 @@ class Read:
     verdicts: int = 0
     abstentions: int = 0
     responses: int = 0
-    calibrated: bool = False
+    calibrated: bool | None = None
     pairwise: bool = False
     judge: str | None = None
 
@@ -112,7 +112,8 @@ def read_rounds(rounds: Sequence[Round], recipe: Plain, principles: Sequence[Pri
         kinds = {kind: joined(parts) for kind, parts in rows.items() if parts}
         if kinds:
             read.parts.append((place, kinds, responses))
-        read.calibrated |= calibrated
+        if calibrated is not None:
+            read.calibrated = read.calibrated or calibrated
         read.judge = judge or read.judge
         read.verdicts += responses.verdicts
         read.abstentions += responses.abstentions
@@ -121,18 +122,21 @@ def read_rounds(rounds: Sequence[Round], recipe: Plain, principles: Sequence[Pri
     return read
 
 
-def _judge(one: Round, recipe: Plain) -> tuple[str | None, bool]:
-    """The fingerprint of the judge that made a round's picks, and whether it is calibrated."""
+def _judge(one: Round, recipe: Plain) -> tuple[str | None, bool | None]:
+    """The fingerprint of the judge that made a round's picks, and whether it is calibrated.
+
+    Either is None where no row says it yet.
+    """
     for name in ("pairs", "sft"):
         stage, *_ = places(recipe, name)
         for shard in read_shards(one.run, stage, ["judge", "probability_calibrated"]):
             table = shard.table
             if table.num_rows and "judge" in table.column_names:
-                calibrated = "probability_calibrated" in table.column_names and bool(
-                    table.column("probability_calibrated")[0].as_py()
-                )
+                calibrated = None  # picks have no probabilities
+                if "probability_calibrated" in table.column_names:
+                    calibrated = bool(table.column("probability_calibrated")[0].as_py())
                 return table.column("judge")[0].as_py(), calibrated
-    return None, False
+    return None, None
 
 
 def _histogram(responses: Responses) -> NDArray[np.int64]:

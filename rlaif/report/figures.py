@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from rlaif.report.shards import read_json
+from rlaif.report.shards import manifests, read_json
 from rlaif.run_folder import RunFolder
 
 Plain = Mapping[str, Any]
@@ -125,9 +125,9 @@ def _loop_story(run: RunFolder, loop: Plain) -> Story:
 def _plain_story(run: RunFolder) -> Story:
     base, figures = _plain_figures(run)
     recipe = read_yaml(run.recipe)
-    wanted = recipe.get("evaluate") or {}
-    done = bool(figures.get("win_rate")) or not wanted.get("prompts")
-    status = "finished" if done and _rows_are_there(run) else "running"
+    measures = bool((recipe.get("evaluate") or {}).get("prompts"))
+    done = bool(figures.get("win_rate")) if measures else _is_trained(run, recipe)
+    status = "finished" if done and _is_labelled(run) else "running"
     return Story(
         looped=False,
         status=status,
@@ -140,8 +140,17 @@ def _plain_story(run: RunFolder) -> Story:
     )
 
 
-def _rows_are_there(run: RunFolder) -> bool:
-    return any(run.manifests("pairs").glob("*.json"))
+def _is_labelled(run: RunFolder) -> bool:
+    """Whether every shard of prompts has become one of pairs, which are picked last."""
+    prompts, pairs = (len(manifests(run, stage)) for stage in ("prompts", "pairs"))
+    return 0 < prompts == pairs
+
+
+def _is_trained(run: RunFolder, recipe: Plain) -> bool:
+    """Whether every model that the recipe trains is there."""
+    train = recipe.get("train") or {}
+    stages = [s for s in ("sft", "dpo", "reward") if train.get(s) is not None]
+    return all((run.model(stage) / "final").is_dir() for stage in stages)
 
 
 def _plain_figures(run: RunFolder) -> tuple[Plain, Plain]:

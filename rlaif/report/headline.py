@@ -47,7 +47,7 @@ def headline(
     kept = _kept(key, before, after, _missing(story))
     if key == "metric" and fig(story.after.get("kept")):
         kept.notes.append(_judged(fig(story.base.get("kept")), fig(story.after.get("kept"))))
-    tiles = [kept, _won(story, won), _judge(card, story, read), _cost(cost)]
+    tiles = [kept, _won(story, won), _judge(card, story, recipe, read), _cost(cost)]
     return Headline(_sentence(story, before, after, won, flow), _trained(flow, recipe, read), tiles)
 
 
@@ -154,10 +154,12 @@ def _won(story: Story, won: Fig | None) -> Tile:
     return Tile("Win rate", percent(won), notes, Fig(0.5), won)
 
 
-def _judge(card: Plain, story: Story, read: Read) -> Tile:
+def _judge(card: Plain, story: Story, recipe: Plain, read: Read) -> Tile:
     right = fig(card.get("accuracy")) or fig(story.after.get("judge_accuracy"))
     if right is None:
-        return Tile("Judge right", "–", ["not measured: the recipe has no gate"])
+        asked = recipe.get("gate") is not None
+        missing = "not measured yet" if asked else "not measured: the recipe has no gate"
+        return Tile("Judge right", "–", [missing])
     rows = (card.get("accuracy") or {}).get("rows")
     notes = [f"95 % interval {interval(right)}"] if interval(right) else []
     if rows:
@@ -165,7 +167,7 @@ def _judge(card: Plain, story: Story, read: Read) -> Tile:
     shown = card.get("calibrated") or card.get("raw") or {}
     if (error := fig(shown.get("error"))) is not None:
         notes.append(f"calibration error {error.value:.3f}")
-    if not read.calibrated:
+    if read.calibrated is False:
         notes.append("the pairs' probabilities are not calibrated")
     return Tile("Judge right", percent(right), notes, Fig(0.5), right)
 

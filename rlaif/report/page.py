@@ -80,6 +80,7 @@ def _told(
         "story": story,
         "headline": headline(story, card, cost, flow, recipe, read),
         "card": card,
+        "gated": recipe.get("gate") is not None,
         "calibrated": read.calibrated,
         "flow": flow,
         "read": read,

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.report.browse import Read
+from rlaif import strict_yaml
+from rlaif.report.browse import read_rounds
 from rlaif.report.charts import collapse, progress
 from rlaif.report.cost import read_cost
 from rlaif.report.counts import passed
-from rlaif.report.figures import Fig, fig, read_story, read_yaml
+from rlaif.report.figures import Fig, Plain, fig, read_story, read_yaml
 from rlaif.report.formats import count, duration, interval, money, number, percent, size
 from rlaif.report.headline import headline
 from rlaif.report.label_plots import SIDE, reliability
@@ -60,6 +61,22 @@ def test_a_plain_run_is_its_own_only_round(tmp_path: Path) -> None:
     assert story.after["metric_by_principle"] == {"kind": 1}
 
 
+def test_a_plain_run_that_is_not_evaluated_ends_with_its_last_pairs_and_models(
+    tmp_path: Path,
+) -> None:
+    run = make_run(tmp_path, plain_texts(20))
+    recipe = dict(read_yaml(run.recipe)) | {"evaluate": {"prompts": None}}
+    run.write_text(run.recipe, strict_yaml.dump(recipe))
+    for stage in ("sft", "dpo"):
+        assert read_story(run).status == "running"
+        (run.model(stage) / "final").mkdir(parents=True)
+    assert read_story(run).status == "finished"
+    (run.manifests("pairs") / "00002.json").unlink()
+    assert read_story(run).status == "running"
+    run.write_text(run.recipe, strict_yaml.dump(recipe | {"train": {"sft": None}}))
+    assert read_story(run).status == "running"
+
+
 def test_a_figure_that_is_no_number_is_none() -> None:
     assert fig(None) is fig(float("nan")) is fig({"value": None}) is fig("1") is fig(True) is None
     assert fig({"value": 1, "low": 0.5, "high": None}) == Fig(1.0, 0.5, None)
@@ -103,10 +120,11 @@ def test_kept_and_dropped_are_counted_over_the_rounds(tmp_path: Path) -> None:
     assert not any(p.there for p in bare)
 
 
-def tiles(run: RunFolder) -> dict[str, str]:
+def tiles(run: RunFolder, card: Plain | None = None) -> dict[str, str]:
     story, recipe = read_story(run), read_yaml(run.recipe)
     flow = passed(story.rounds, recipe)
-    head = headline(story, {}, read_cost(run), flow, recipe, Read())
+    read = read_rounds(story.rounds, recipe, [])
+    head = headline(story, card or {}, read_cost(run), flow, recipe, read)
     return {"": head.sentence} | {t.label: " | ".join([t.value, *t.notes]) for t in head.tiles}
 
 
@@ -151,6 +169,22 @@ def test_a_headline_of_a_run_without_figures_claims_none(tmp_path: Path) -> None
     assert "not evaluated yet" in said[""]
     assert said["Principles kept"] == said["Win rate"] == "– | not measured yet"
     assert tiles(RunFolder(tmp_path / "none"))[""] == "This run has only begun."
+
+
+def test_a_gate_that_was_not_asked_yet_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    run = make_run(tmp_path, plain_texts(8))
+    assert tiles(run)["Judge right"] == "– | not measured: the recipe has no gate"
+    recipe = dict(read_yaml(run.recipe)) | {"gate": {"data": "gate.jsonl"}}
+    run.write_text(run.recipe, strict_yaml.dump(recipe))
+    assert tiles(run)["Judge right"] == "– | not measured yet"
+
+
+def test_nothing_is_called_uncalibrated_before_there_is_a_pair(tmp_path: Path) -> None:
+    card = {"accuracy": {"value": 0.9}}
+    run = make_run(tmp_path, plain_texts(8))
+    assert "not calibrated" in tiles(run, card)["Judge right"]
+    shutil.rmtree(run.manifests("picked/pairs"))
+    assert "not calibrated" not in tiles(run, card)["Judge right"]
 
 
 def test_a_headline_counts_no_prompts_as_pairs(tmp_path: Path) -> None:

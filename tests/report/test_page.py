@@ -102,6 +102,17 @@ def test_what_is_not_there_yet_is_said(tmp_path: Path) -> None:
         assert said in page
 
 
+def test_what_a_run_with_a_gate_has_not_measured_yet_needs_no_other_recipe(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path).create()
+    run.write_text(run.recipe, "seed: 0\n")
+    page = page_of(run)
+    assert "Add a <code>gate</code>" in page and "Not calibrated" not in page
+    run.write_text(run.recipe, "gate: {data: gate.jsonl}\n")
+    page = page_of(run)
+    assert "Not measured yet" in page and "<code>gate</code>" not in page
+    assert "Not calibrated" in page_of(make_run(tmp_path / "labelled", plain_texts(3)))
+
+
 @pytest.mark.parametrize("stages", ["prompts", "prompts samples", "prompts samples verdicts"])
 def test_a_run_that_is_still_going_has_a_page(tmp_path: Path, stages: str) -> None:
     run = make_run(tmp_path, plain_texts(20))
