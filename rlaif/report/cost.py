@@ -41,6 +41,9 @@ def read_cost(run: RunFolder) -> Cost:
     estimate = _added(told.get("rows") or [])
     keys = list(dict.fromkeys([*estimate, *real]))
     keys.sort(key=lambda key: key[0])  # rounds in order; stages as they came
+    if not any(one.get("money") for one in (*estimate.values(), *real.values())):
+        for one in (*estimate.values(), *real.values()):
+            one.pop("money", None)  # nothing has a price: that is no 0
     lines = [Line(*key, estimate.get(key, {}), real.get(key, {})) for key in keys]
     return Cost(lines, _sum(estimate.values()), _sum(real.values()), told.get("label") or {})
 

@@ -29,8 +29,9 @@ class Passed(NamedTuple):
         return sum(self.dropped.values())
 
 
+REVISED = "prompts with revisions"
 _NAMES = {
-    "prompts": "prompts", "samples": "prompts with responses", "revised": "prompts with revisions",
+    "prompts": "prompts", "samples": "prompts with responses", "revised": REVISED,
     "pairs": "preference pairs", "sft": "picks to imitate",
 }  # fmt: skip
 
@@ -39,7 +40,7 @@ def passed(rounds: Sequence[Round], recipe: Mapping[str, Any]) -> list[Passed]:
     """Every stage of labelling, in order, summed over the rounds."""
     flow = [("prompts", "prompts"), ("samples", "prompts with responses")]
     if recipe.get("revise") is not None:
-        flow.append(("revised", "prompts with revisions"))
+        flow.append(("revised", REVISED))
     for name in ("sft", "pairs"):
         first, *later = places(recipe, name)
         flow.append((first, _NAMES[name]))

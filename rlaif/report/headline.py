@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from rlaif.report.browse import Read
 from rlaif.report.cost import Cost
-from rlaif.report.counts import Passed
+from rlaif.report.counts import REVISED, Passed
 from rlaif.report.figures import Fig, Plain, Story, fig
 from rlaif.report.formats import count, duration, interval, money, number, percent
 
@@ -102,10 +102,13 @@ def _trained(flow: Sequence[Passed], recipe: Plain, read: Read) -> str:
     stages = [s for s in ("sft", "dpo", "reward") if (recipe.get("train") or {}).get(s) is not None]
     names = {"sft": "SFT", "dpo": "DPO", "reward": "a reward model"}
     trained = f" Trained: {', '.join(names[s] for s in stages)}." if stages else ""
+    revised = by_stage.get(REVISED)
+    gave = f"gave {count(read.responses)} responses to {asked} prompts"
+    if revised is not None and revised.there:  # whoever revises: they are judged alike
+        gave = f"answered {asked} prompts: with revisions, {count(read.responses)} responses"
     return (
-        f"The {student} gave {count(read.responses)} responses to {asked} prompts. "
-        f"The {teacher} gave {count(read.verdicts)} verdicts on them, {count(read.abstentions)} of "
-        f"them abstentions. That made {made}.{trained}"
+        f"The {student} {gave}. The {teacher} gave {count(read.verdicts)} verdicts on them, "
+        f"{count(read.abstentions)} of them abstentions. That made {made}.{trained}"
     )
 
 

@@ -15,7 +15,7 @@ from rlaif.report.cost import read_cost
 from rlaif.report.counts import passed
 from rlaif.report.figures import Fig, Plain, fig, read_story, read_yaml
 from rlaif.report.formats import count, duration, interval, money, number, percent, size
-from rlaif.report.headline import headline
+from rlaif.report.headline import Headline, headline
 from rlaif.report.label_plots import SIDE, reliability
 from rlaif.run_folder import RunFolder
 from tests.report.made_run import DRIFTED, make_loop, make_run, plain_texts
@@ -93,6 +93,20 @@ def test_a_killed_stages_cost_adds_up_beside_its_estimate(tmp_path: Path) -> Non
     assert cost.label["tokens_each"] == 12.5
 
 
+def test_a_run_without_prices_has_no_money(tmp_path: Path) -> None:
+    run = make_loop(tmp_path, rounds=1)
+    rows = json.loads((tmp_path / "estimate.json").read_text())["rows"]
+    lines = (tmp_path / "cost.jsonl").read_text().replace('"money": 0.5', '"money": 0.0')
+    run.write_text(tmp_path / "cost.jsonl", lines)
+    cost = read_cost(run)
+    assert cost.real["money"] == 0 and cost.estimate["money"] == 1.5  # what was foreseen is said
+    write(run, "estimate.json", {"rows": [row | {"money": 0.0} for row in rows]})
+    cost = read_cost(run)
+    figures = [cost.real, cost.estimate, *(f for x in cost.lines for f in (x.real, x.estimate))]
+    assert not any("money" in one for one in figures)
+    assert cost.real["requests"] == 400
+
+
 def test_a_plain_runs_cost_is_its_seconds_or_else_its_logs(tmp_path: Path) -> None:
     run = make_run(tmp_path, plain_texts(2))
     assert read_cost(run).lines == []
@@ -120,11 +134,15 @@ def test_kept_and_dropped_are_counted_over_the_rounds(tmp_path: Path) -> None:
     assert not any(p.there for p in bare)
 
 
-def tiles(run: RunFolder, card: Plain | None = None) -> dict[str, str]:
+def head_of(run: RunFolder, card: Plain | None = None) -> Headline:
     story, recipe = read_story(run), read_yaml(run.recipe)
     flow = passed(story.rounds, recipe)
     read = read_rounds(story.rounds, recipe, [])
-    head = headline(story, card or {}, read_cost(run), flow, recipe, read)
+    return headline(story, card or {}, read_cost(run), flow, recipe, read)
+
+
+def tiles(run: RunFolder, card: Plain | None = None) -> dict[str, str]:
+    head = head_of(run, card)
     return {"": head.sentence} | {t.label: " | ".join([t.value, *t.notes]) for t in head.tiles}
 
 
@@ -169,6 +187,17 @@ def test_a_headline_of_a_run_without_figures_claims_none(tmp_path: Path) -> None
     assert "not evaluated yet" in said[""]
     assert said["Principles kept"] == said["Win rate"] == "– | not measured yet"
     assert tiles(RunFolder(tmp_path / "none"))[""] == "This run has only begun."
+
+
+def test_revisions_are_not_counted_as_if_they_were_sampled(tmp_path: Path) -> None:
+    run = make_run(tmp_path, plain_texts(8))
+    assert "gave 24 responses to 8 prompts." in head_of(run).trained
+    recipe = dict(read_yaml(run.recipe)) | {"revise": {"rounds": 1}}
+    run.write_text(run.recipe, strict_yaml.dump(recipe))
+    assert "gave 24 responses to 8 prompts." in head_of(run).trained
+    for place in (run.data, run.manifests):
+        shutil.copytree(place("samples"), place("revised"))
+    assert "answered 8 prompts: with revisions, 24 responses." in head_of(run).trained
 
 
 def test_a_gate_that_was_not_asked_yet_is_not_said_to_be_missing(tmp_path: Path) -> None:

@@ -133,6 +133,15 @@ def test_a_loop_tells_of_its_governor_and_its_rounds(tmp_path: Path) -> None:
         assert said in page
 
 
+def test_the_seed_is_of_no_round(tmp_path: Path) -> None:
+    run = make_loop(tmp_path, rounds=1)
+    with (tmp_path / "cost.jsonl").open("a") as file:
+        file.write('{"round": -1, "stage": "seed", "seconds": 5.0}\n')
+    page = page_of(run)
+    assert '<td></td><th scope="row">seed</th>' in page
+    assert '<td>0</td><th scope="row">sample</th>' in page
+
+
 def test_provenance_names_what_the_run_was_made_by(tmp_path: Path) -> None:
     run = make_run(tmp_path, plain_texts(3))
     page = page_of(run)
