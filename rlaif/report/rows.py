@@ -240,7 +240,7 @@ def _keys(table: pa.Table) -> pa.Array:
 
 
 def _named(reader: _Reader, drops: Sequence[Mapping[str, str]], *, both: bool) -> Rows:
-    """Drops of whole records, with two of the responses, the highest and the lowest, or one."""
+    """Drops of whole records, with two of the responses, those of `_ends`, or one."""
     ids = [drop["id"] for drop in drops]
     record = reader.responses.places(pa.array(ids, pa.string()))
     sides = np.array([_ends(reader, r) for r in record], np.int64).reshape(-1, 2)
@@ -254,7 +254,10 @@ def _named(reader: _Reader, drops: Sequence[Mapping[str, str]], *, both: bool) -
 
 
 def _ends(reader: _Reader, record: int) -> tuple[int, int]:
-    """The slots of a record's highest and lowest response by the weighted sum of log-odds."""
+    """The slots of a record's highest and lowest response by the weighted sum of log-odds.
+
+    Where no response has any, those are its first and its last; the page says so.
+    """
     if record < 0:
         return -1, -1
     start, end = (int(x) for x in reader.responses.first[record : record + 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -338,6 +339,34 @@ def test_a_pairwise_judge_has_one_probability_a_pair(browser: Browser, tmp_path:
     strip = tab.page.locator(".card").first.locator(".strip").first
     (shown,) = strip.locator(".p").all_inner_texts()
     assert float(shown) < 0.5
+    tab.page.context.close()
+
+
+@pytest.mark.parametrize("judge", ["pointwise", "pairwise", "abstains"])
+def test_responses_without_scores_are_not_called_the_highest_and_the_lowest(
+    browser: Browser, tmp_path: Path, judge: str
+) -> None:
+    mode = "pairwise" if judge == "pairwise" else "pointwise"
+    run = make_run(tmp_path, plain_texts(4), mode=mode, pair_margin=99.0)
+    if judge == "abstains":
+        shutil.rmtree(run.manifests("verdicts"))
+    tab = Tab(browser, write_report(run.root))
+    names = tab.page.locator(".card").first.locator(".said h4").all_inner_texts()
+    known = ["Prompt", "Highest score", "Lowest score"]
+    assert names == (known if judge == "pointwise" else ["Prompt", "First", "Last"])
+    assert tab.said == []
+    tab.page.context.close()
+
+
+def test_what_no_pick_was_made_of_is_called_none(browser: Browser, tmp_path: Path) -> None:
+    equal = ("Equal?", ["The same.", "The same.", "The same."])
+    run = make_run(tmp_path, [equal, *plain_texts(2)], dropped=lambda _: False)
+    tab = Tab(browser, write_report(run.root))
+    tab.choose(kind="1", status="dropped")
+    (card,) = tab.cards()
+    assert "Equal?" in card and "HIGHEST SCORE" in card.upper() and "PICK\n" not in card.upper()
+    tab.choose(status="0")
+    assert all("PICK\n" in card.upper() for card in tab.cards())
     tab.page.context.close()
 
 

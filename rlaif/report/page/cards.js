@@ -45,16 +45,23 @@ function card(row, place) {
     const [first, second] = names(row);
     two.append(said(first, left, "chosen"));
     if (columns.right[row] !== NONE) two.append(said(second, right, "rejected"));
-    made.append(two, strips(row));
+    made.append(two, strips(row, first.toLowerCase(), second.toLowerCase()));
   }
   made.setAttribute("aria-label", `Row ${place + 1}`);
   return made;
 }
 
+// A record without a pair is shown with the two ends of its scores or, if it has none, of its list.
 function names(row) {
-  if (columns.kind[row] === 1) return ["Pick", ""];
-  return Number.isNaN(columns.margin[row]) ? ["Highest score", "Lowest score"]
-    : ["Chosen", "Rejected"];
+  if (!Number.isNaN(columns.margin[row])) {
+    return columns.kind[row] === 1 ? ["Pick", ""] : ["Chosen", "Rejected"];
+  }
+  return scored(row) ? ["Highest score", "Lowest score"] : ["First", "Last"];
+}
+
+function scored(row) {
+  return !data.pairwise
+    && data.principles.some((_, principle) => sides(row, principle).some(known));
 }
 
 function head(row, place, id) {
@@ -82,7 +89,7 @@ function said(label, words, name) {
   return made;
 }
 
-function strips(row) {
+function strips(row, first, second) {
   const made = make("div", "strips"), both = columns.right[row] !== NONE && !data.pairwise;
   made.setAttribute("role", "list");
   data.principles.forEach((name, principle) => {
@@ -92,7 +99,7 @@ function strips(row) {
     strip.append(make("span", "name", name), track(left, both ? right : data.unknown));
     strip.append(make("span", "p left", shown(left)));
     if (both) strip.append(make("span", "p right", shown(right)));
-    strip.title = both ? `${name}: ${shown(left)} chosen, ${shown(right)} rejected`
+    strip.title = both ? `${name}: ${shown(left)} ${first}, ${shown(right)} ${second}`
       : `${name}: ${shown(left)}`;
     made.append(strip);
   });
