@@ -105,7 +105,7 @@ def _place(share: float, low: float) -> float:
 
 
 def _of_margins(margins: NDArray[np.float32]) -> Histogram | None:
-    known = margins[np.isfinite(margins)]
+    known = margins[np.isfinite(margins)].astype(float)  # between two float32 there is no edge
     if not len(known):
         return None
     counts, edges = np.histogram(known, _MARGIN_BINS)

@@ -6,17 +6,18 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rlaif import strict_yaml
-from rlaif.report.browse import read_rounds
+from rlaif.report.browse import fit, read_rounds
 from rlaif.report.charts import collapse, progress
 from rlaif.report.cost import read_cost
 from rlaif.report.counts import passed
 from rlaif.report.figures import Fig, Plain, fig, read_story, read_yaml
 from rlaif.report.formats import count, duration, interval, money, number, percent, size
 from rlaif.report.headline import Headline, headline
-from rlaif.report.label_plots import SIDE, reliability
+from rlaif.report.label_plots import SIDE, label_plots, reliability
 from rlaif.run_folder import RunFolder
 from tests.report.made_run import DRIFTED, make_loop, make_run, plain_texts
 
@@ -265,6 +266,17 @@ def test_a_reliability_diagram_has_its_bins_where_they_are() -> None:
     good = reliability({"raw": {"bins": [[0.97, 0.99, 10]]}})
     assert good and good.ticks[0][1] == "0.80" and len(good.ticks) == 5
     assert reliability({}) is None
+
+
+def test_margins_that_are_nearly_alike_have_a_picture_too(tmp_path: Path) -> None:
+    run = make_run(tmp_path, plain_texts(8))
+    found = fit(read_rounds(read_story(run).rounds, read_yaml(run.recipe), []), [], 10**6)
+    one = np.float32(3.7)
+    found.whole.margin[:] = one
+    kept = np.flatnonzero((found.whole.kind == 0) & (found.whole.reason == 0))
+    found.whole.margin[kept[0]] = np.nextafter(one, np.float32(4))
+    shown = label_plots(found, {}).margins
+    assert shown and shown.n == len(kept) > 2
 
 
 def test_numbers_read_as_people_write_them() -> None:
