@@ -21,6 +21,13 @@ from pathlib import Path
 from typing import Literal
 
 from rlaif import strict_yaml
+from rlaif.asked import (
+    judge_identity,
+    judged_verdicts,
+    remember_judge,
+    remember_yardstick,
+    yardstick,
+)
 from rlaif.constitution import Constitution
 from rlaif.engines.absent import AbsentEngine
 from rlaif.engines.load import load_engine
@@ -34,12 +41,11 @@ from rlaif.label.calibrate import Calibration
 from rlaif.label.method import Method
 from rlaif.label.revise import Revising
 from rlaif.label.scores import refuse_pairwise_vetoes
-from rlaif.label.templates import load_template
 from rlaif.label_counts import Labelled, count
 from rlaif.recipe import Model, Recipe
 from rlaif.records import Record
 from rlaif.reviews import store_reviews
-from rlaif.run_folder import RunFolder, os_errors
+from rlaif.run_folder import RunFolder
 from rlaif.stages import (
     Progress,
     Verdicts,
@@ -51,7 +57,6 @@ from rlaif.stages import (
     store_revisions,
     store_samples,
     store_verdicts,
-    stored_verdicts,
 )
 from rlaif.tables import SAMPLES, records_from_table, records_to_table
 
@@ -110,7 +115,7 @@ def judge(recipe: Recipe, progress: Progress = silent) -> tuple[str, ...]:
                 run, "verdicts", judged, teacher, constitution.principles, method, progress
             )
             identity = dict(teacher.identity)
-        run.write_text(_asked_file(run), json.dumps(identity, indent=2) + "\n")
+        remember_judge(run, identity)
         name = method.fingerprint(identity)
         store_picks(run, recipe, constitution, name, judged, verdicts, calibration)
     return tuple(p.id for p in constitution.principles if p.fingerprint in verdicts.asked)
@@ -130,13 +135,13 @@ def keep(recipe: Recipe, progress: Progress = silent, asked: tuple[str, ...] = (
     """
     run, constitution, method = _opened(recipe)
     with run.lock():
-        identity = _asked_identity(run)
+        identity = judge_identity(run)
         checked = None
         if recipe.gate is not None:
             checked = check_judge(run, recipe, constitution, AbsentEngine(identity), method)
         _, constitution = _weighted(checked, constitution)
         judged = judged_stage(run, recipe)
-        verdicts = stored_verdicts(run, "verdicts", constitution.principles, method, identity)
+        verdicts = judged_verdicts(run, recipe)
         picked = picked_stages(run, recipe)
         sure = _reviewed(run, recipe, constitution, judged, verdicts, picked, checked, progress)
         picks = _filtered(run, recipe, sure, progress)
@@ -161,19 +166,6 @@ def _weighted(
     if calibration is None:
         return None, constitution
     return calibration, with_weights(constitution, calibration.weights)
-
-
-def _asked_file(run: RunFolder) -> Path:
-    return run.root / "judge" / "asked.json"
-
-
-def _asked_identity(run: RunFolder) -> dict[str, str]:
-    """What the judge was that gave the stored verdicts."""
-    file = _asked_file(run)
-    if not file.is_file():
-        raise JournalError("is not judged yet", file=run.root, mend="rlaif label RECIPE")
-    with os_errors(file, "read"):
-        return dict(json.loads(file.read_text("utf-8")))
 
 
 def _finished(run: RunFolder, name: str) -> Stage:
@@ -317,8 +309,6 @@ def evaluate(recipe: Recipe, stage: str | None = None, progress: Progress = sile
         what = "is not what trains the student"
         raise RecipeError(what, key="--stage", value=stage, mend="use sft or dpo")
     constitution = Constitution.load(recipe.constitution)
-    mode = recipe.evaluate.mode
-    method = Method(mode, load_template(mode, recipe.judge.templates), recipe.judge.min_coverage)
     with run.lock():
         # This one first: if it is not there, that is told before anything is sampled.
         trained = evaluation_samples(run, recipe, stage, progress)
@@ -327,11 +317,12 @@ def evaluate(recipe: Recipe, stage: str | None = None, progress: Progress = sile
         with closing(load_engine(recipe.teacher, run.engines)) as teacher:
             verdicts = store_verdicts(
                 run, f"evaluate/verdicts/{stage}", compared, teacher,
-                constitution.principles, method, progress,
+                constitution.principles, yardstick(recipe), progress,
             )  # fmt: skip
+            remember_yardstick(run, stage, teacher.identity)
         records = [r for i in compared.shards() for r in judged_records(compared, verdicts, i)]
         result = win_rate(
-            records, constitution, mode=mode,
+            records, constitution, mode=recipe.evaluate.mode,
             clip=recipe.evaluate.clip, min_decided=recipe.pick.min_decided,
             resamples=recipe.evaluate.bootstrap, seed=recipe.seed,
         )  # fmt: skip

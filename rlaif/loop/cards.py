@@ -46,7 +46,7 @@ def model_card(folder: LoopFolder, recipe: Recipe, state: State, labels: str | N
         f"{'rounds' if best.round else 'round'}.",
         "## Before and after\n\n" + _before_and_after(state, best),
         principles(constitution, state.base, best),
-        judged(folder, best.round),
+        judged(folder, recipe, best.round),
         "## The labels\n\n" + counted(state, recipe),
         "## How it was made\n\n" + _made(recipe),
         "## Limits\n\n" + _limits(recipe, state),
@@ -146,8 +146,10 @@ def principles(constitution: Constitution, base: Figures | None, after: Figures 
     )
 
 
-def judged(folder: LoopFolder, number: int) -> str:
+def judged(folder: LoopFolder, recipe: Recipe, number: int) -> str:
     """What the judge of a round was worth on labelled comparisons; empty without a gate."""
+    if recipe.gate is None:  # an earlier one may have left its scorecard
+        return ""
     file = folder.round(number).root / "judge" / "scorecard.json"
     try:
         card = json.loads(file.read_bytes())["scorecard"]

@@ -113,7 +113,7 @@ def label_card(folder: LoopFolder, recipe: Recipe, state: State, rows: dict[str,
         "## Rows\n\n" + _rows(folder, recipe, state, rows),
         "## Counts\n\n" + counted(state, recipe),
         principles(constitution, None, None),
-        judged(folder, last),
+        judged(folder, recipe, last),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

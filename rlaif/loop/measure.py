@@ -9,14 +9,16 @@ import importlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from rlaif.anchors import compared_anchors, load_anchors
+from rlaif.asked import evaluation_verdicts, judged_verdicts
 from rlaif.constitution import Constitution
 from rlaif.embed import Embedder
 from rlaif.engines.load import load_engine
@@ -33,7 +35,8 @@ from rlaif.pipeline import read_records, trained_model
 from rlaif.recipe import Recipe
 from rlaif.records import Record
 from rlaif.run_folder import RunFolder
-from rlaif.tables import SAMPLES, VERDICTS
+from rlaif.stages import Verdicts
+from rlaif.tables import SAMPLES
 
 Metric = Callable[[Record, Constitution], Mapping[str, Sequence[float]]]
 """A record's answers → their values, 0 to 1 as a rule, by the principle's id."""
@@ -70,6 +73,7 @@ def measure_round(
         RlaifError: a metric that is not there, anchors that cannot be used, and so on.
     """
     constitution = Constitution.load(recipe.constitution)
+    measured = recipe.model_copy(update={"evaluate": loop.evaluate})
     told = {}
     for who in ("base", stage):
         told[who] = _of_answers(loop, run, constitution, who, embeddings) if won else {}
@@ -78,20 +82,20 @@ def measure_round(
         round=number,
         attempt=attempt,
         judge=judge,
-        judge_accuracy=_judge_accuracy(run),
+        judge_accuracy=None if recipe.gate is None else _judge_accuracy(run),
         student_accuracy=accuracy,
         student_passes=passes,
         labels=_labels(run),
-        scores=_scores(run),
+        scores=_scores(run, recipe),
         win_rate=None if won is None else Figure.of(won.win_rate, won.low, won.high),
         length_controlled=_finite(None if won is None else won.length_controlled),
         mean_tokens=_finite(None if won is None else won.mean_tokens_trained),
         **told[stage],
-        **_kept(run, loop, constitution, stage, 1),
+        **_kept(run, measured, constitution, stage, 1),
     )
     if won is None:
         return figures, None
-    kept = _kept(run, loop, constitution, stage, 0)
+    kept = _kept(run, measured, constitution, stage, 0)
     tokens = _finite(won.mean_tokens_base)
     return figures, Figures(round=number - 1, mean_tokens=tokens, **told["base"], **kept)
 
@@ -137,31 +141,31 @@ def _labels(run: RunFolder) -> dict[str, Any] | None:
 _COUNTS = ("prompts", "responses", "verdicts", "abstentions", "picks", "pairs")
 
 
-def _scores(run: RunFolder) -> tuple[int, ...]:
+def _scores(run: RunFolder, recipe: Recipe) -> tuple[int, ...]:
     """How many of the judge's probabilities lie in each tenth."""
     counts = np.zeros(10, int)
-    for folder in sorted({p.parent for p in run.manifests("verdicts").rglob("*.json")}):
-        stage = Stage(run, str(folder.relative_to(run.root / "manifests")), VERDICTS)
-        for shard in stage.shards():
-            said = stage.read(shard)["log_odds"].drop_null().to_numpy()
-            probability = 1 / (1 + np.exp(-np.clip(said, -50, 50)))
-            counts += np.bincount(np.minimum((probability * 10).astype(int), 9), minlength=10)
+    for said in _tables(judged_verdicts(run, recipe)):
+        log_odds = said["log_odds"].drop_null().to_numpy()
+        probability = 1 / (1 + np.exp(-np.clip(log_odds, -50, 50)))
+        counts += np.bincount(np.minimum((probability * 10).astype(int), 9), minlength=10)
     return tuple(int(n) for n in counts)
 
 
+def _tables(verdicts: Verdicts) -> Iterator[pa.Table]:
+    return (stage.read(n) for stage in verdicts.stages.values() for n in stage.shards())
+
+
 def _kept(
-    run: RunFolder, loop: Recipe, constitution: Constitution, stage: str, side: int
+    run: RunFolder, measured: Recipe, constitution: Constitution, stage: str, side: int
 ) -> dict[str, Any]:
     """Judged share of the principles that one side's answers keep; where each was judged alone."""
-    if loop.evaluate.mode != "pointwise":
+    if measured.evaluate.mode != "pointwise" or measured.evaluate.prompts is None:
         return {}
     kept, values, groups = defaultdict[str, list[bool]](list), list[bool](), list[str]()
     ids = {p.fingerprint: p.id for p in constitution.principles}
-    name = f"verdicts/{stage}/pointwise"
-    for folder in sorted({p.parent for p in run.manifests(f"evaluate/{name}").rglob("*.json")}):
-        found = Stage(run, str(folder.relative_to(run.root / "manifests")), VERDICTS)
-        for row in (row for shard in found.shards() for row in found.read(shard).to_pylist()):
-            if row["response"] == side and row["log_odds"] is not None and row["principle"] in ids:
+    for table in _tables(evaluation_verdicts(run, measured, stage)):
+        for row in table.to_pylist():
+            if row["response"] == side and row["log_odds"] is not None:
                 kept[ids[row["principle"]]].append(row["log_odds"] > 0)
                 values.append(row["log_odds"] > 0)
                 groups.append(row["record_id"])

@@ -31,6 +31,8 @@ from rlaif.records import Chat, fingerprint
 from tests.loop.tiny_loop import QUIET
 
 WORDS = ("well", "fine", "quite", "very", "truly")
+YES_SAYER = "yes-sayer"
+"""The weights of a judge that finds every principle kept, more or less surely."""
 
 
 class KilledError(BaseException):
@@ -152,7 +154,8 @@ class ScriptedLoop:
         weights = Path(model.model) / "model.safetensors"
         name = weights.read_bytes().decode()
         made = int(name.rpartition("round ")[2]) if "round " in name else -1
-        masses = _often_silent if made in self.silent else _masses
+        masses = _always_yes if name == YES_SAYER else _masses
+        masses = _often_silent if made in self.silent else masses
         engine = ScriptedEngine(_answers(name, self.words.get(made, 3)), masses, name=name)
         return metered(engine)
 
@@ -196,3 +199,8 @@ def _masses(chat: Chat, labels: Sequence[Label]) -> list[float]:
 def _often_silent(chat: Chat, labels: Sequence[Label]) -> list[float]:
     said = zlib.crc32(chat[-1].text.encode()) % 8
     return _masses(chat, labels) if said else [0.0, 0.0]
+
+
+def _always_yes(chat: Chat, labels: Sequence[Label]) -> list[float]:
+    kept, broken = _masses(chat, labels)
+    return [1 + kept, broken]
