@@ -127,16 +127,17 @@ def _judge(one: Round, recipe: Plain) -> tuple[str | None, bool | None]:
 
     Either is None where no row says it yet.
     """
+    judge = None
     for name in ("pairs", "sft"):
         stage, *_ = places(recipe, name)
         for shard in read_shards(one.run, stage, ["judge", "probability_calibrated"]):
-            table = shard.table
+            judge, table = shard.manifest.depends.get("judge", judge), shard.table
             if table.num_rows and "judge" in table.column_names:
                 calibrated = None  # picks have no probabilities
                 if "probability_calibrated" in table.column_names:
                     calibrated = bool(table.column("probability_calibrated")[0].as_py())
                 return table.column("judge")[0].as_py(), calibrated
-    return None, None
+    return judge, None  # it may be known though it left nothing to pick
 
 
 def _histogram(responses: Responses) -> NDArray[np.int64]:
