@@ -187,7 +187,9 @@ def _evaluated(run: RunFolder) -> tuple[str, Plain]:
 
 
 def scorecard(run: RunFolder) -> Plain:
-    """The judge's scorecard of a round; nothing where there is none."""
+    """The judge's scorecard of a round; nothing where there is none, or no gate any more."""
+    if read_yaml(run.recipe).get("gate") is None:
+        return {}
     found = read_json(run.root / "judge" / "scorecard.json")
     card = found.get("scorecard") if isinstance(found, dict) else None
     return card if isinstance(card, dict) else {}

@@ -14,7 +14,7 @@ from rlaif.report.browse import fit, read_rounds
 from rlaif.report.charts import collapse, progress
 from rlaif.report.cost import read_cost
 from rlaif.report.counts import passed
-from rlaif.report.figures import Fig, Plain, fig, read_story, read_yaml
+from rlaif.report.figures import Fig, Plain, fig, read_story, read_yaml, scorecard
 from rlaif.report.formats import count, duration, interval, money, number, percent, size
 from rlaif.report.headline import Headline, headline
 from rlaif.report.label_plots import SIDE, label_plots, reliability
@@ -76,6 +76,16 @@ def test_a_plain_run_that_is_not_evaluated_ends_with_its_last_pairs_and_models(
     assert read_story(run).status == "running"
     run.write_text(run.recipe, strict_yaml.dump(recipe | {"train": {"sft": None}}))
     assert read_story(run).status == "running"
+
+
+def test_a_scorecard_of_a_gate_that_was_taken_out_is_not_this_runs(tmp_path: Path) -> None:
+    run = make_run(tmp_path, plain_texts(1))
+    write(run, "judge/scorecard.json", {"scorecard": {"accuracy": {"value": 0.9}}})
+    recipe = read_yaml(run.recipe)
+    run.write_text(run.recipe, strict_yaml.dump(recipe | {"gate": {"data": "labelled.jsonl"}}))
+    assert fig(read_story(run).after["judge_accuracy"]) == Fig(0.9)
+    run.write_text(run.recipe, strict_yaml.dump(recipe | {"gate": None}))
+    assert scorecard(run) == {} and "judge_accuracy" not in read_story(run).after
 
 
 def test_a_figure_that_is_no_number_is_none() -> None:
