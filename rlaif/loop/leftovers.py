@@ -6,15 +6,21 @@ The processes of a loop know it by a variable in their environment. Those of a r
 process was killed end by themselves within seconds; until then they still write.
 
 Libraries put what their processes share into /dev/shm under names of their own; with the processes
-dead, nobody removes it. Removed is only what this user owns, what has the form of such a name, what
-was made since the loop began, and what no living process has open or mapped.
+dead, nobody removes it. Removed is only a file that this user owns, that has the whole form of such
+a name, that was made since the loop began, and that no living process has open or mapped. Processes
+of another container that shares this memory are not in /proc: of those the kernel tells, which
+refuses a lease on a file that anybody uses. Where it knows no leases, such files look unused.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import re
+import signal
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -29,8 +35,24 @@ VARIABLE = "RLAIF_LOOP"
 _GRACE_SECONDS = 10.0
 """How long processes of a killed run may take to end by themselves."""
 
-_NAMES = re.compile(r"torch_\d+_|psm_|sem\.|nccl-|gloo|vllm|cuda\.shm\.|__KMP_REGISTERED_LIB_")
-"""As torch, multiprocessing, NCCL, gloo, vLLM, CUDA and OpenMP name what they share."""
+_NAMES = re.compile(
+    "|".join(
+        (
+            r"torch_\d+_\d+_\d+",
+            r"psm_[0-9a-f]{8}",  # Python's multiprocessing, and all that vLLM takes from it
+            r"sem\.mp-[a-z0-9_]{8}",
+            r"sem\.loky-\d+-[a-z0-9_]{8}",  # joblib
+            r"nccl-[A-Za-z0-9]{6}",
+            r"cuda\.shm\.[0-9a-f]+\.[0-9a-f]+\.[0-9a-f]+",
+            r"__KMP_REGISTERED_LIB_\d+_\d+",  # OpenMP
+            r"VLLM_OBJECT_STORAGE_SHM_BUFFER_[0-9a-f]{32}",
+            r"vllm_offload_([0-9a-f]{5}|[0-9a-f-]{36})(_dp\d+)?\.mmap",
+            r"\d+-[a-z]+:\d+-\[\d+(-\d+)*\]-cpushm_\d+",  # vLLM on CPUs
+            r"deepspeed_allreduce_buffer_\d+_[\w.:-]+_\d+_\d+",
+        )
+    )
+)
+"""As libraries name what their processes share, from the first character to the last."""
 
 
 def begin(folder: LoopFolder) -> None:
@@ -87,14 +109,15 @@ def remove_leftovers(folder: LoopFolder, say: Callable[[str], None], shared: Pat
     found = [
         path
         for path in (shared.iterdir() if shared.is_dir() else ())
-        if _NAMES.match(path.name) and _ours(path, began)
+        if _NAMES.fullmatch(path.name) and _ours(path, began)
     ]
     used = set(_in_use()) if found else set()
     removed = 0
     for path in found:
-        if str(path) not in used:
-            path.unlink(missing_ok=True)
-            removed += 1
+        with suppress(OSError):  # what cannot be removed stays, and is no reason not to start
+            if str(path) not in used and not _held(path):
+                path.unlink()
+                removed += 1
     if removed:
         say(f"removed {removed} segments that a killed run has left in shared memory")
     return removed
@@ -105,7 +128,22 @@ def _ours(path: Path, began: float) -> bool:
         status = path.lstat()
     except OSError:
         return False
-    return status.st_uid == os.getuid() and status.st_ctime >= began
+    owned = stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid()
+    return owned and status.st_ctime >= began
+
+
+def _held(path: Path) -> bool:
+    """Whether anybody has a file open or mapped, by the kernel; False where it cannot tell."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        # The holder of a lease is sent a signal when another opens the file: one that is ignored.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    finally:
+        os.close(descriptor)  # with it goes the lease
+    return False
 
 
 def _in_use() -> Iterator[str]:
