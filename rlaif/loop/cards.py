@@ -41,7 +41,7 @@ def model_card(folder: LoopFolder, recipe: Recipe, state: State, labels: str | N
     parts = [
         front_matter(_facts(recipe, labels)),
         f"# {title}\n\nTrained by rlaif without human labels: "
-        f"{_judges(recipe, state)} labelled the model's own answers under a written constitution, "
+        f"{judges(state, recipe)} labelled the model's own answers under a written constitution, "
         f"and it was trained on those labels, in {best.round + 1} "
         f"{'rounds' if best.round else 'round'}.",
         "## Before and after\n\n" + _before_and_after(state, best),
@@ -81,9 +81,9 @@ def named(model: Model) -> str:
     return str(model.model) if on_hub(model) else Path(model.model).name
 
 
-def _judges(recipe: Recipe, state: State) -> str:
-    """Who labelled."""
-    who = {one.judge for one in state.rounds}
+def judges(state: State, recipe: Recipe) -> str:
+    """Who labelled what the best model was trained on."""
+    who = {one.judge for one in rounds_used(state, recipe)}
     names = {"teacher": f"the judge {named(recipe.teacher)}", "student": "the model itself"}
     return " and then ".join(names[one] for one in ("teacher", "student") if one in who)
 
@@ -192,11 +192,11 @@ def counted(state: State, recipe: Recipe) -> str:
 
 
 def rounds_used(state: State, recipe: Recipe) -> list[Figures]:
-    """The rounds whose labels the best model was trained on."""
+    """The rounds whose labels the best model's weights were trained on, in any round."""
     best, loop = state.best, recipe.loop
     if best is None:
         return []
-    if loop is not None and loop.data == "replace":
+    if loop is not None and loop.data == "replace" and loop.start == "first":
         return [best]
     return [one for one in state.rounds if one.round <= best.round]
 
@@ -229,7 +229,7 @@ def _limits(recipe: Recipe, state: State) -> str:
         )
     if recipe.anchors is None:
         limits.append("The answers were not compared with human texts: drift is unknown.")
-    if any(one.judge == "student" for one in state.rounds):
+    if any(one.judge == "student" for one in rounds_used(state, recipe)):
         limits.append("In some rounds the model labelled its own answers.")
     if state.stopped is not None:
         limits.append(f"The loop stopped in round {state.stopped.round}: {state.stopped.reason}.")

@@ -3,7 +3,8 @@
     RUN/rounds/NN/data/{sft,pairs} → RUN/labels/{sft,pairs}/*.parquet, README.md
 
 `datasets.load_dataset("RUN/labels", "pairs")` takes it as it is. The rows are those that the best
-model was trained on, by their own files: nothing is written a second time.
+model was trained on, or a reward model beside it: picks of a round that fine-tunes on none are left
+out. They are there by their own files: nothing is written a second time.
 """
 
 from __future__ import annotations
@@ -16,13 +17,24 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from rlaif.constitution import Constitution
-from rlaif.loop.cards import counted, front_matter, judged, named, principles, rounds_used, table
+from rlaif.loop.cards import (
+    counted,
+    front_matter,
+    judged,
+    judges,
+    named,
+    principles,
+    rounds_used,
+    table,
+)
 from rlaif.loop.places import LoopFolder
+from rlaif.loop.round_recipe import training_stages
 from rlaif.loop.state import State
-from rlaif.recipe import Recipe
+from rlaif.recipe import Loop, Recipe
 from rlaif.run_folder import RunFolder, os_errors, sync_folder
 
-CONFIGS = ("pairs", "sft")
+_TRAINED_BY = {"pairs": {"dpo", "reward"}, "sft": {"sft"}}
+CONFIGS = tuple(_TRAINED_BY)
 
 _COLUMNS = {
     "prompt": "the chat that was answered, as messages",
@@ -69,15 +81,28 @@ def write_labels(folder: LoopFolder, recipe: Recipe, state: State) -> Path:
 def _put(folder: LoopFolder, recipe: Recipe, state: State, config: str, partial: Path) -> int:
     """Link one kind of row; how many there are."""
     rows = 0
-    for one in rounds_used(state, recipe):
-        for file in sorted(folder.round(one.round).data(config).glob("*.parquet")):
+    for number in _rounds_trained(recipe, state, config):
+        for file in sorted(folder.round(number).data(config).glob("*.parquet")):
             count = pq.read_metadata(file).num_rows
             if not count:
                 continue
             rows += count
             (partial / config).mkdir(parents=True, exist_ok=True)
-            _link(file, partial / config / f"round-{one.round:02d}-{file.name}")
+            _link(file, partial / config / f"round-{number:02d}-{file.name}")
     return rows
+
+
+def _rounds_trained(recipe: Recipe, state: State, config: str) -> list[int]:
+    """The rounds whose rows of one kind are in the best model's weights, or in a reward model's."""
+    loop = recipe.loop or Loop(rounds=1)
+    looped = recipe.model_copy(update={"loop": loop})
+    used = [one.round for one in rounds_used(state, recipe)]
+    in_weights = used if loop.start == "last" else used[-1:]
+    by = _TRAINED_BY[config]
+    took = [number for number in in_weights if by & set(training_stages(looped, number))]
+    if loop.data == "replace":
+        return took
+    return [number for number in used if took and number <= took[-1]]
 
 
 def _link(source: Path, target: Path) -> None:
@@ -108,7 +133,7 @@ def label_card(folder: LoopFolder, recipe: Recipe, state: State, rows: dict[str,
     parts = [
         front_matter(facts),
         f"# Labels under {constitution.name}\n\nAnswers of {answered}, labelled by "
-        f"{named(recipe.teacher)} under a written constitution: no person has labelled anything. "
+        f"{judges(state, recipe)} under a written constitution: no person has labelled anything. "
         "Made by rlaif, in the formats that TRL documents.",
         "## Rows\n\n" + _rows(folder, recipe, state, rows),
         "## Counts\n\n" + counted(state, recipe),
@@ -123,8 +148,8 @@ def _rows(folder: LoopFolder, recipe: Recipe, state: State, rows: dict[str, int]
     for config in CONFIGS:
         if not rows[config]:
             continue
-        run = folder.round(rounds_used(state, recipe)[-1].round)
-        files = sorted(run.data(config).glob("*.parquet"))
+        last = _rounds_trained(recipe, state, config)[-1]
+        files = sorted(folder.round(last).data(config).glob("*.parquet"))
         names = pq.read_schema(files[0]).names if files else []
         columns = [(name, _COLUMNS.get(name, "")) for name in names]
         text.append(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from rlaif.loop.hub import publish
 from rlaif.loop.places import LoopFolder
 from rlaif.loop.state import State
 from rlaif.recipe import Recipe
+from rlaif.recipe.looping import Seeds
 from tests.loop.hub_server import HubServer
 from tests.loop.scripted_loop import ScriptedLoop
 from tests.train.tiny_run import environment
@@ -162,15 +164,93 @@ def test_datasets_loads_the_folder_of_labels_as_it_is(made: ScriptedLoop, tmp_pa
         state, name = State.read(folder), {"pairs": "pairs", "sft": "picks"}[config]
         best = state.best
         assert best is not None and column in rows.column_names
-        used = [one for one in state.rounds if one.round <= best.round]
+        last = best.round if config == "pairs" else 0  # only the first round fine-tunes on picks
+        used = [one for one in state.rounds if one.round <= last]
         assert len(rows) == sum((one.labels or {})[name] for one in used)
 
 
-def test_labels_of_one_round_alone_where_rounds_do_not_accumulate(made: ScriptedLoop) -> None:
-    folder = write(made, data="replace")
-    names = {p.name[:8] for p in (folder.root / "labels").rglob("*.parquet")}
-    best = State.read(folder).best
-    assert best is not None and names == {f"round-{best.round:02d}"}
+def rounds_of(folder: LoopFolder, config: str) -> list[int]:
+    """The rounds whose rows are among the labels."""
+    files = (folder.root / "labels" / config).glob("*.parquet")
+    return sorted({int(p.name.split("-")[1]) for p in files})
+
+
+@pytest.fixture
+def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScriptedLoop:
+    """A loop of two finished rounds, the second of which is the best."""
+    loop = ScriptedLoop(tmp_path, monkeypatch)
+    loop.loop()
+    state = loop.told()
+    state["rounds"][1]["metric"] = {"value": 1.0, "low": None, "high": None}
+    state["rounds"][0]["metric"] = {"value": 0.0, "low": None, "high": None}
+    (loop.run / "loop.json").write_text(json.dumps(state))
+    assert State.read(LoopFolder(loop.run)).best == State.read(LoopFolder(loop.run)).rounds[1]
+    return loop
+
+
+@pytest.mark.parametrize(
+    ("settings", "pairs"),
+    [
+        ({}, [0, 1]),
+        ({"data": "replace"}, [0, 1]),  # its weights were trained through both
+        ({"start": "first"}, [0, 1]),
+        ({"data": "replace", "start": "first"}, [1]),
+    ],
+)
+def test_labels_are_those_that_the_best_models_weights_have_seen(
+    second: ScriptedLoop, settings: dict[str, str], pairs: list[int]
+) -> None:
+    folder = write(second, **settings)
+    assert rounds_of(folder, "pairs") == pairs
+    counted = (folder.root / "labels" / "README.md").read_text()
+    assert [f"| {n} | teacher |" in counted for n in (0, 1)] == [n in pairs for n in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sft"),
+    [
+        ({}, [0]),
+        ({"sft": "every"}, [0, 1]),
+        ({"start": "first"}, []),  # of the round that was fine-tuned nothing is left
+        ({"start": "first", "sft": "every"}, [0, 1]),
+        ({"data": "replace", "start": "first"}, []),  # the best model's round trains none
+        ({"seeds": Seeds()}, []),  # the seeds were the first fine-tuning
+    ],
+)
+def test_picks_that_no_fine_tuning_has_taken_are_not_among_the_labels(
+    second: ScriptedLoop, settings: dict[str, Any], sft: list[int]
+) -> None:
+    folder = write(second, **settings)
+    assert rounds_of(folder, "sft") == sft
+    card = (folder.root / "labels" / "README.md").read_text()
+    assert ('load_dataset(…, "sft")' in card) == bool(sft) and "| chosen |" in card
+
+
+@pytest.mark.parametrize(
+    ("judges", "said"),
+    [
+        (("teacher", "teacher"), "labelled by the judge teacher under"),
+        (("student", "student"), "labelled by the model itself under"),
+        (("teacher", "student"), "labelled by the judge teacher and then the model itself under"),
+    ],
+)
+def test_the_labels_card_says_who_labelled(
+    second: ScriptedLoop, judges: tuple[str, str], said: str
+) -> None:
+    state = second.told()
+    for one, judge in zip(state["rounds"], judges, strict=True):
+        one["judge"] = judge
+    (second.run / "loop.json").write_text(json.dumps(state))
+    assert said in (write(second).root / "labels" / "README.md").read_text()
+
+
+def test_a_judge_of_a_round_behind_the_best_has_not_labelled_for_it(second: ScriptedLoop) -> None:
+    state = second.told()
+    state["rounds"][1] |= {"judge": "student", "metric": {"value": -1.0, "low": None, "high": None}}
+    (second.run / "loop.json").write_text(json.dumps(state))
+    folder = write(second)
+    for card in (folder.best / "README.md", folder.root / "labels" / "README.md"):
+        assert "the model itself" not in card.read_text()
 
 
 def test_a_card_does_not_make_the_best_model_be_copied_again(made: ScriptedLoop) -> None:
