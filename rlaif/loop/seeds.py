@@ -16,6 +16,7 @@ where `principle` is the id of one in the constitution, or a text of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,17 @@ from rlaif.train.start import sha256
 
 _Example = tuple[Chat, str]
 """What is asked, and the right answer."""
+
+_INSTRUCTION = "give rows of `messages`, or of `prompt` and `completion`"
+_JUDGEMENT = {
+    mode: f"a {mode} judge learns from rows of {keys}"
+    for mode, keys in (
+        ("pointwise", "`prompt`, `response`, `principle`, `keeps` (true or false)"),
+        ("rating", "`prompt`, `response`, `principle`, `rating` (1 to 5)"),
+        ("pairwise", "`prompt`, `responses`, `principle`, `better` (0 or 1)"),
+    )
+}
+"""What a file is told that has no seed."""
 
 
 def store_seeds(run: RunFolder, recipe: Recipe) -> Stage:
@@ -66,14 +78,15 @@ def store_seeds(run: RunFolder, recipe: Recipe) -> Stage:
     if not stage.done(0, depends):
         rows, drops = list[dict[str, Any]](), list[Drop]()
         if seeds.instructions is not None:
-            _add(rows, drops, seeds.instructions, _instruction)
+            _add(rows, drops, seeds.instructions, _instruction, _INSTRUCTION)
         if seeds.evaluations is not None:
             if method.reasoning is not None:
                 raise RecipeError(
                     "seeds have no reasons to give", key="judge.reasoning", value=True,
                     mend="set it to false, or leave out loop.seeds.evaluations",
                 )  # fmt: skip
-            _add(rows, drops, seeds.evaluations, lambda r: _judgement(r, constitution, method))
+            read = partial(_judgement, constitution=constitution, method=method)
+            _add(rows, drops, seeds.evaluations, read, _JUDGEMENT[method.mode])
         stage.write(0, depends, pa.Table.from_pylist(rows, schema=SFT_SCHEMA), drops)
     stage.finish(1)
     return stage
@@ -89,11 +102,14 @@ def _add(
     drops: list[Drop],
     path: Path,
     read: Callable[[Values], list[_Example]],
+    mend: str,
 ) -> None:
+    if path.suffix.lower() in (".yaml", ".yml"):  # a gate takes a constitution, for its examples
+        raise DataError("holds no seeds", file=path, mend=mend)
     made = [*_examples(read_file_rows(path), read, drops)]
     if not made:
         first = f", first: {drops[-1].reason} ({drops[-1].detail})" if drops else ""
-        raise DataError(f"holds no usable seed{first}", file=path, mend="see rlaif/loop/seeds.py")
+        raise DataError(f"holds no usable seed{first}", file=path, mend=mend)
     rows += [_row(*example) for example in made]
 
 

@@ -18,9 +18,12 @@ class Seeds(StrictModel, error=RecipeError):
     """What the student is taught before the first round (arXiv:2401.10020, section 2.1).
 
     Attributes:
-        instructions: prompts with good answers: rows of `prompt` and `completion`.
-        evaluations: labelled comparisons, in any form that a gate takes; they become questions to a
-            judge with the right answers, and a student that is to judge learns the form from them.
+        instructions: prompts with good answers: rows of `prompt` and `completion`, or `messages`.
+        evaluations: labelled judgements in the form of the recipe's judge: rows of `prompt`,
+            `principle` and, for a pointwise judge, `response` and `keeps` (true or false); for a
+            rating one, `response` and `rating` (1 to 5); for a pairwise one, `responses` (two) and
+            `better` (0 or 1). They become questions to the judge with the right answers, and a
+            student that is to judge learns the form from them.
         repeat: have them among the rows of every later SFT as well.
     """
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,48 @@ def test_both_kinds_are_taught_together(given: Given) -> None:
 def test_a_file_without_one_usable_row_is_refused_with_the_first_reason(given: Given) -> None:
     with pytest.raises(DataError, match=r"evaluations\.jsonl: holds no usable seed, first: no `"):
         given.rows(given.recipe(evaluations=[{"prompt": "Hi."}]))
+
+
+NEEDED = {
+    "pointwise": "a pointwise judge learns from rows of `prompt`, `response`, `principle`, `keeps`",
+    "rating": "a rating judge learns from rows of `prompt`, `response`, `principle`, `rating`",
+    "pairwise": "a pairwise judge learns from rows of `prompt`, `responses`, `principle`, `better`",
+}
+
+
+@pytest.mark.parametrize("mode", NEEDED)
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Hi.", "responses": ["Ho.", "Hu."], "better": 1},
+        {"prompt": "Hi.", "chosen": "Ho.", "rejected": "Hu."},
+        {"input": "Hi.", "output_1": "Ho.", "output_2": "Hu.", "label": 1},
+    ],
+)
+def test_a_gates_file_is_refused_with_the_keys_that_a_seed_has(
+    given: Given, mode: str, row: dict[str, Any]
+) -> None:
+    with pytest.raises(DataError, match=re.escape(NEEDED[mode])) as refused:
+        given.rows(given.recipe(mode, evaluations=[row]))
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_constitution_is_refused_with_the_keys_that_a_seed_has(given: Given) -> None:
+    recipe = given.recipe(evaluations=[])
+    recipe = with_seeds(recipe, evaluations=given.root / "constitution.yaml")
+    with pytest.raises(DataError, match=re.escape(NEEDED["pointwise"])):
+        given.rows(recipe)
+
+
+def with_seeds(recipe: Recipe, **seeds: Any) -> Recipe:
+    assert recipe.loop is not None and recipe.loop.seeds is not None
+    found = recipe.loop.seeds.model_copy(update=seeds)
+    return recipe.model_copy(update={"loop": recipe.loop.model_copy(update={"seeds": found})})
+
+
+def test_a_file_without_an_instruction_is_refused_with_the_keys_that_one_has(given: Given) -> None:
+    with pytest.raises(DataError, match=r"; give rows of `messages`, or of `prompt` and `comple"):
+        given.rows(given.recipe(instructions=[{"question": "Hi."}]))
 
 
 def test_a_judge_that_gives_reasons_first_is_taught_none(given: Given) -> None:
