@@ -2,11 +2,11 @@
 
     python scripts/bench_soft_labels.py RUN [--out DIR] [--seeds 1] [--steps 450] [--json FILE]
 
-RUN is a finished quickstart. Its sampled responses are paired by exact gold, then each pair is
-turned round with a known probability: 10, 20, 30 or 40 %, or one of these at random for each pair.
-DPO then trains on the same pairs twice: as if every label were certain, and with each label's
-probability of being right. It goes over the pairs many times: what hurts is a wrong label that is
-learned by heart.
+RUN is a finished quickstart, of which the first round is taken, or that round's own folder. Its
+sampled responses are paired by exact gold, then each pair is turned round with a known probability:
+10, 20, 30 or 40 %, or one of these at random for each pair. DPO then trains on the same pairs
+twice: as if every label were certain, and with each label's probability of being right. It goes
+over the pairs many times: what hurts is a wrong label that is learned by heart.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ from rich.table import Table
 
 from rlaif import pipeline
 from rlaif.constitution import Constitution
+from rlaif.errors import DataError
 from rlaif.journal import Stage
 from rlaif.label.rows import pair_row, pair_schema
 from rlaif.recipe import Recipe
@@ -37,6 +39,24 @@ from rlaif.tables import SAMPLES
 
 RATES = {"10 %": (0.1,), "20 %": (0.2,), "30 %": (0.3,), "40 %": (0.4,),
          "mixed": (0.1, 0.2, 0.3, 0.4)}  # fmt: skip
+
+
+def first_round(run: Path) -> Path:
+    """The run folder with a quickstart's first samples and the model that SFT made of them.
+
+    Args:
+        run: the quickstart's folder, or the first round's.
+
+    Raises:
+        DataError: neither holds both.
+    """
+    for folder in (run / "rounds" / "00", run):
+        samples = Stage(RunFolder(folder), "samples", SAMPLES).shards()
+        if samples and (RunFolder(folder).model("sft") / "final").is_dir():
+            return folder
+    raise DataError(
+        "has no samples, or no SFT model", file=run, mend="name a finished scripts/quickstart"
+    )
 
 
 def flipped_pairs(
@@ -88,13 +108,17 @@ def trained_gold(
 
 
 def main(
-    run: Annotated[Path, typer.Argument(help="the folder of a finished quickstart")],
+    run: Annotated[Path, typer.Argument(help="a finished quickstart, or its first round")],
     out: Path = Path("runs/soft-labels"),
     seeds: Annotated[int, typer.Option(help="how many draws of flips")] = 1,
-    steps: Annotated[int, typer.Option(help="DPO steps; 450 are eleven passes")] = 450,
+    steps: Annotated[int, typer.Option(help="DPO steps")] = 450,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Print gold after DPO with certain and with soft labels, at each flip rate."""
+    try:
+        run = first_round(run)
+    except DataError as error:
+        sys.exit(f"bench_soft_labels: {error}")
     recipe = Recipe.load(run / "recipe.yaml")
     constitution = Constitution.load(recipe.constitution)
     records = pipeline.read_records(Stage(RunFolder(run), "samples", SAMPLES))
