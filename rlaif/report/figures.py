@@ -8,7 +8,7 @@ A figure that is not there yet is None; the page says so.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,8 @@ from rlaif.run_folder import RunFolder
 
 Plain = Mapping[str, Any]
 """What a JSON or YAML object holds."""
+TRAINED = ("sft", "dpo", "reward")
+"""What can be trained, in order."""
 
 
 class Fig(NamedTuple):
@@ -126,8 +128,9 @@ def _plain_story(run: RunFolder) -> Story:
     base, figures = _plain_figures(run)
     recipe = read_yaml(run.recipe)
     measures = bool((recipe.get("evaluate") or {}).get("prompts"))
-    done = bool(figures.get("win_rate")) if measures else _is_trained(run, recipe)
-    status = "finished" if done and _is_labelled(run) else "running"
+    measured = not measures or bool(figures.get("win_rate"))
+    done = measured and _is_labelled(run) and _is_trained(run, recipe)
+    status = "finished" if done else "running"
     return Story(
         looped=False,
         status=status,
@@ -149,8 +152,13 @@ def _is_labelled(run: RunFolder) -> bool:
 def _is_trained(run: RunFolder, recipe: Plain) -> bool:
     """Whether every model that the recipe trains is there."""
     train = recipe.get("train") or {}
-    stages = [s for s in ("sft", "dpo", "reward") if train.get(s) is not None]
-    return all((run.model(stage) / "final").is_dir() for stage in stages)
+    return set(trained_stages([run])) >= {s for s in TRAINED if train.get(s) is not None}
+
+
+def trained_stages(runs: Iterable[RunFolder]) -> list[str]:
+    """The stages whose models are there, in any of a loop's rounds."""
+    found = {stage for run in runs for stage in TRAINED if (run.model(stage) / "final").is_dir()}
+    return [stage for stage in TRAINED if stage in found]
 
 
 def _plain_figures(run: RunFolder) -> tuple[Plain, Plain]:

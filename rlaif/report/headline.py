@@ -12,7 +12,7 @@ from typing import NamedTuple
 from rlaif.report.browse import Read
 from rlaif.report.cost import Cost
 from rlaif.report.counts import REVISED, Passed
-from rlaif.report.figures import Fig, Plain, Story, fig
+from rlaif.report.figures import Fig, Plain, Story, fig, trained_stages
 from rlaif.report.formats import count, duration, interval, money, number, percent
 
 
@@ -48,7 +48,9 @@ def headline(
     if key == "metric" and fig(story.after.get("kept")):
         kept.notes.append(_judged(fig(story.base.get("kept")), fig(story.after.get("kept"))))
     tiles = [kept, _won(story, won), _judge(card, story, recipe, read), _cost(cost)]
-    return Headline(_sentence(story, before, after, won, flow), _trained(flow, recipe, read), tiles)
+    return Headline(
+        _sentence(story, before, after, won, flow), _trained(story, flow, recipe, read), tiles
+    )
 
 
 def _sentence(
@@ -92,14 +94,14 @@ def _missing(story: Story) -> str:
     return "not measured yet" if story.status == "running" else "not measured"
 
 
-def _trained(flow: Sequence[Passed], recipe: Plain, read: Read) -> str:
+def _trained(story: Story, flow: Sequence[Passed], recipe: Plain, read: Read) -> str:
     by_stage = {p.stage: p for p in flow}
     picks = [p for p in flow if p.stage.startswith("picks")]
     pairs = _of_pairs(flow)
     student, teacher = (_named(recipe, who) for who in ("student", "teacher"))
     made = f"{count(picks[-1].kept)} picks and {count(pairs[-1].kept)} preference pairs"
     asked = count(by_stage["prompts"].kept)
-    stages = [s for s in ("sft", "dpo", "reward") if (recipe.get("train") or {}).get(s) is not None]
+    stages = trained_stages(one.run for one in story.rounds)
     names = {"sft": "SFT", "dpo": "DPO", "reward": "a reward model"}
     trained = f" Trained: {', '.join(names[s] for s in stages)}." if stages else ""
     revised = by_stage.get(REVISED)

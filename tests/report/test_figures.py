@@ -48,6 +48,8 @@ def test_the_round_that_is_being_worked_on_is_there_without_figures(tmp_path: Pa
 
 def test_a_plain_run_is_its_own_only_round(tmp_path: Path) -> None:
     run = make_run(tmp_path, plain_texts(3))
+    for stage in ("sft", "dpo"):
+        (run.model(stage) / "final").mkdir(parents=True)
     assert read_story(run).status == "running"  # it is to be evaluated still
     won = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "length_controlled": 0.75,
            "mean_tokens_base": 30.0, "mean_tokens_trained": 20.0}  # fmt: skip
@@ -76,6 +78,22 @@ def test_a_plain_run_that_is_not_evaluated_ends_with_its_last_pairs_and_models(
     assert read_story(run).status == "running"
     run.write_text(run.recipe, strict_yaml.dump(recipe | {"train": {"sft": None}}))
     assert read_story(run).status == "running"
+
+
+def test_a_plain_run_goes_on_until_the_last_model_is_there_and_the_head_names_those_that_are(
+    tmp_path: Path,
+) -> None:
+    run = make_run(tmp_path, plain_texts(20))
+
+    def told() -> tuple[str, str]:
+        return read_story(run).status, head_of(run).trained.rpartition(". ")[2]
+
+    write(run, "evaluate/sft.json", {"win_rate": 0.7, "low": 0.6, "high": 0.8})
+    for stage in ("sft", "dpo"):
+        status, said = told()
+        assert status == "running" and "DPO" not in said
+        (run.model(stage) / "final").mkdir(parents=True)
+    assert told() == ("finished", "Trained: SFT, DPO.")
 
 
 def test_a_scorecard_of_a_gate_that_was_taken_out_is_not_this_runs(tmp_path: Path) -> None:
