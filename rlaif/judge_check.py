@@ -24,7 +24,7 @@ from rlaif.constitution import Constitution
 from rlaif.engines.protocol import Engine
 from rlaif.errors import DataError, GateError
 from rlaif.evaluate.comparison_files import load_comparisons
-from rlaif.evaluate.comparisons import Comparison, Judged, judge_comparisons
+from rlaif.evaluate.comparisons import Comparison, judge_comparisons
 from rlaif.evaluate.gate import balanced, failures
 from rlaif.evaluate.scorecard import Scorecard, calibration, data_fingerprint, measure
 from rlaif.evaluate.scorecard_report import from_json, picture, to_json
@@ -81,7 +81,10 @@ def check_judge(
     rows, for_weights = _halves(rows) if gate.fit_weights else (rows, [])
     found = _stored(run, key)
     if found is None or _lacks_calibration(gate, *found[:2]):
-        found = _measured(run, key, recipe, gate, constitution, rows, for_weights, engine, method)
+        found, lacking = _measured(recipe, gate, constitution, rows, for_weights, engine, method)
+        if lacking is not None and not failures(found[0], gate):
+            raise lacking  # where the judge does not pass, that is said first
+        _keep(run, key, *found)
     card, fitted, margins = found
     _hold_to(gate, card)
     return Checked(fitted, tuple(rows), tuple(margins))
@@ -100,14 +103,8 @@ def would_pass(
     comparisons, _ = load_comparisons(gate.data, constitution)
     rows = balanced(comparisons, gate.data)
     rows, for_weights = _halves(rows) if gate.fit_weights else (rows, [])
-    card, judged, _ = _asked(recipe, gate, constitution, rows, for_weights, engine, method)
-    if failures(card, gate):
-        return card, False
-    try:
-        _calibrated(gate, judged, engine, constitution, method)
-    except DataError:  # too few labels
-        return card, False
-    return card, True
+    (card, _, _), lacking = _measured(recipe, gate, constitution, rows, for_weights, engine, method)
+    return card, lacking is None and not failures(card, gate)
 
 
 def _lacks_calibration(gate: Gate, card: Scorecard, fitted: Calibration | None) -> bool:
@@ -116,8 +113,6 @@ def _lacks_calibration(gate: Gate, card: Scorecard, fitted: Calibration | None) 
 
 
 def _measured(
-    run: RunFolder,
-    key: str,
     recipe: Recipe,
     gate: Gate,
     constitution: Constitution,
@@ -125,51 +120,23 @@ def _measured(
     for_weights: Sequence[Comparison],
     engine: Engine,
     method: Method,
-) -> _Found:
-    card, judged, weights = _asked(recipe, gate, constitution, rows, for_weights, engine, method)
-    fitted = None
-    try:
-        fitted = _calibrated(gate, judged, engine, constitution, method)
-    except DataError:  # too few labels: where the judge does not pass, that is said first
-        if not failures(card, gate):
-            raise
-    if fitted is not None:
-        fitted = fitted.model_copy(update={"weights": weights})
-    found = card, fitted, [j.margin for j in judged]
-    _keep(run, key, *found)
-    return found
-
-
-def _asked(
-    recipe: Recipe,
-    gate: Gate,
-    constitution: Constitution,
-    rows: Sequence[Comparison],
-    for_weights: Sequence[Comparison],
-    engine: Engine,
-    method: Method,
-) -> tuple[Scorecard, list[Judged], dict[str, float]]:
-    """What a judge says of the comparisons, under the weights that are fitted first."""
+) -> tuple[_Found, DataError | None]:
+    """What a judge says of the comparisons; and why it cannot be calibrated on them, if so."""
     settings: dict[str, Any] = {"clip": recipe.judge.clip, "min_decided": recipe.pick.min_decided}
     weights: dict[str, float] = {}
     if gate.fit_weights:
         weights = _weights(for_weights, engine, constitution, method, settings)
     under = with_weights(constitution, weights)
-    way = gate.calibrate or "platt"
-    return *measure(rows, engine, under, method, way=way, **settings), weights
-
-
-def _calibrated(
-    gate: Gate,
-    judged: Sequence[Judged],
-    engine: Engine,
-    constitution: Constitution,
-    method: Method,
-) -> Calibration | None:
-    if gate.calibrate is None:
-        return None
-    judge = method.fingerprint(engine.identity)
-    return calibration(judged, judge, method, constitution, gate.calibrate)
+    card, judged = measure(rows, engine, under, method, way=gate.calibrate or "platt", **settings)
+    fitted, lacking = None, None
+    if gate.calibrate is not None:
+        judge = method.fingerprint(engine.identity)
+        try:
+            fitted = calibration(judged, judge, method, constitution, gate.calibrate)
+            fitted = fitted.model_copy(update={"weights": weights})
+        except DataError as error:  # too few labels
+            lacking = error
+    return (card, fitted, [j.margin for j in judged]), lacking
 
 
 def _halves(rows: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:

@@ -44,7 +44,8 @@ STEPS = {"teacher": 3200, "student": 6000, "finish": 1600, "misses": 1600}
 RATES = {"teacher": 4e-3, "student": 4e-3, "finish": 1e-3, "misses": 4e-3}
 PARTS = {"teacher": ("teacher", "finish")}
 """What makes a model, in turn; parts behind the first go on with what is there. The teacher that
-ships has not been taught "misses", a further part."""
+ships has not been taught "misses", a further part, and was made before a judge had to know the
+topic of what advice is wanted on (`Probes`): made anew, it is another one."""
 SHARPNESS = {"teacher": 1.0, "student": 1.22}
 """What a model's logits are multiplied by once it is made. A small model leaves about a thousandth
 of each word's probability to words that are wrong there, and says one in every fiftieth answer; a

@@ -17,11 +17,10 @@ import yaml
 
 from rlaif.report.shards import manifests, read_json
 from rlaif.run_folder import RunFolder
+from rlaif.train.plan import STAGES
 
 Plain = Mapping[str, Any]
 """What a JSON or YAML object holds."""
-TRAINED = ("sft", "dpo", "reward")
-"""What can be trained, in order."""
 
 
 class Fig(NamedTuple):
@@ -152,13 +151,13 @@ def _is_labelled(run: RunFolder) -> bool:
 def _is_trained(run: RunFolder, recipe: Plain) -> bool:
     """Whether every model that the recipe trains is there."""
     train = recipe.get("train") or {}
-    return set(trained_stages([run])) >= {s for s in TRAINED if train.get(s) is not None}
+    return set(trained_stages([run])) >= {s for s in STAGES if train.get(s) is not None}
 
 
 def trained_stages(runs: Iterable[RunFolder]) -> list[str]:
     """The stages whose models are there, in any of a loop's rounds."""
-    found = {stage for run in runs for stage in TRAINED if (run.model(stage) / "final").is_dir()}
-    return [stage for stage in TRAINED if stage in found]
+    found = {stage for run in runs for stage in STAGES if (run.model(stage) / "final").is_dir()}
+    return [stage for stage in STAGES if stage in found]
 
 
 def _plain_figures(run: RunFolder) -> tuple[Plain, Plain]:
