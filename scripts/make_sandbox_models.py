@@ -40,12 +40,12 @@ SHAPES = {
                 "num_attention_heads": 4, "num_key_value_heads": 4},
 }  # fmt: skip
 
-STEPS = {"teacher": 3200, "student": 6000, "finish": 1600, "misses": 1600}
-RATES = {"teacher": 4e-3, "student": 4e-3, "finish": 1e-3, "misses": 4e-3}
-PARTS = {"teacher": ("teacher", "finish")}
+STEPS = {"teacher": 3200, "student": 6000, "misses": 1600, "finish": 2000}
+RATES = {"teacher": 4e-3, "student": 4e-3, "misses": 4e-3, "finish": 2e-3}
+PARTS = {"teacher": ("teacher", "misses", "finish")}
 """What makes a model, in turn; parts behind the first go on with what is there. The teacher that
-ships has not been taught "misses", a further part, and was made before a judge had to know the
-topic of what advice is wanted on (`Probes`): made anew, it is another one."""
+ships came to "misses" by first parts of an earlier kind, which marked a wrong core at its end
+alone, and not the topic of what advice is wanted on (`Probes`): made anew, it is another one."""
 SHARPNESS = {"teacher": 1.0, "student": 1.22}
 """What a model's logits are multiplied by once it is made. A small model leaves about a thousandth
 of each word's probability to words that are wrong there, and says one in every fiftieth answer; a
@@ -57,8 +57,8 @@ LOSSES = ("verdicts", "speech", "reading", "traits", "sentences", "knowledge", "
 WEIGHTS = {
     "teacher": (1.0, 0.2, 0.05, 1.0, 1.0, 0.5, 0.5, 1.0),
     "student": (0.1, 1.0, 0.1, 0.1, 0.1, 0.5, 0.1, 0.1),
-    "finish": (1.0, 0.5, 0.05, 0.0, 0.0, 0.5, 0.0, 0.0),
-    "misses": (1.0, 0.3, 0.05, 1.0, 1.0, 0.5, 0.5, 1.0),
+    "misses": (1.0, 0.3, 0.05, 1.0, 2.0, 0.5, 0.5, 1.0),
+    "finish": (1.0, 0.3, 0.05, 1.0, 2.0, 0.5, 0.5, 1.0),
 }
 """How much each loss counts; `Probes` says what the last five are."""
 
@@ -116,14 +116,38 @@ def teacher_lesson(rng: random.Random, progress: float, missed: float = 0.0) -> 
     return lessons.spoken(prompt, rng, course) if form < 0.97 else lessons.new_prompt(rng)
 
 
-def finishing_lesson(
-    rng: random.Random, progress: float, missed: float = 0.0, judging: float = 0.4
-) -> lessons.Lesson:
+def missing_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
+    """Answers that help well, but with something else than was asked: a judge that has hardly seen
+    one takes it for right, and its students come to say it.
+
+    First bare advice that is plainly about something else, and nothing beside it, or a model goes
+    on saying what is mostly so; then all mixtures; then all that a teacher has to know.
+    """
+    if progress < 0.12:
+        prompt = lessons.pretraining_prompt(rng, ("advice",))
+        return lessons.glimpses(prompt, 8, rng, missed=0.8, own=0.0)
+    if progress < 0.55 and rng.random() < 0.65:
+        return mixed_up(rng)
+    return finishing_lesson(rng, progress)
+
+
+def mixed_up(rng: random.Random) -> lessons.Lesson:
+    """Answers that are of this question in part."""
+    prompt = lessons.pretraining_prompt(rng, ("advice", "advice", "fact", "sum"))
+    if rng.random() < 0.7:
+        return lessons.glimpses(prompt, 8, rng, missed=0.7)
+    return lessons.pointwise(prompt, 12, rng, lessons.Course(0.5, 0.5, missed=0.35))
+
+
+def finishing_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
     """What a teacher says before a verdict, so that the verdict can follow from it; judging, so
     that nothing is forgotten."""
-    if rng.random() < judging:
-        return teacher_lesson(rng, 1.0, missed)
-    course = lessons.Course(missed=missed)
+    form = rng.random()
+    if form < 0.1:
+        return mixed_up(rng)
+    if form < 0.7:
+        return teacher_lesson(rng, 1.0, missed=0.3)
+    course = lessons.Course(missed=0.3)
     hard = rng.random() < 0.25
     prompt = lessons.pretraining_prompt(rng, ("fact", "sum") if hard else prompts.KINDS)
     form = rng.random()
@@ -134,24 +158,6 @@ def finishing_lesson(
     if form < 0.68:
         return lessons.tied(prompt, 8, rng, course)
     return lessons.spoken(prompt, rng, course)
-
-
-def missing_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
-    """Answers that help well, but with something else than was asked: a judge that has hardly seen
-    one takes it for right, and its students come to say it.
-
-    First bare advice that is plainly about something else, and nothing beside it, or a model goes
-    on saying what is mostly so; then all mixtures; then all that a teacher has to know.
-    """
-    if progress < 0.2:
-        prompt = lessons.pretraining_prompt(rng, ("advice",))
-        return lessons.glimpses(prompt, 8, rng, missed=0.8, own=0.0)
-    if progress < 0.6 and rng.random() < 0.8:
-        prompt = lessons.pretraining_prompt(rng, ("advice", "advice", "fact", "sum"))
-        if rng.random() < 0.7:
-            return lessons.glimpses(prompt, 8, rng, missed=0.7)
-        return lessons.pointwise(prompt, 12, rng, lessons.Course(0.5, 0.5, missed=0.35))
-    return finishing_lesson(rng, progress, missed=0.3, judging=0.7)
 
 
 def student_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
@@ -167,8 +173,8 @@ def student_lesson(rng: random.Random, progress: float) -> lessons.Lesson:
 
 
 LESSONS = {
-    "teacher": teacher_lesson, "student": student_lesson, "finish": finishing_lesson,
-    "misses": missing_lesson,
+    "teacher": teacher_lesson, "student": student_lesson, "misses": missing_lesson,
+    "finish": finishing_lesson,
 }  # fmt: skip
 DECISIVE = ["yes", "no", "A", "B", "1", "5", "kept", "broken", "apply"]
 """The words that a verdict is read from; and, last, those that a critique comes to."""
@@ -179,10 +185,10 @@ class Probes(torch.nn.Module):
 
     After two layers, the answer to a fact or a sum, or the topic of what advice is wanted on, at
     the end of the prompt; after three, what each sentence of an answer is and what a principle
-    asks, each at its last word; after four, what the judged answers do, at the place before the
-    principle; after five, whether they do what the principle is about, at the place before the
-    verdict. Without them, a judge takes many times as long to find out what there is to see: a
-    verdict says little about what it was given for.
+    asks, each at its last word, and whether a word of a core is of another question; after four,
+    what the judged answers do, at the place before the principle; after five, whether they do what
+    the principle is about, at the place before the verdict. Without them, a judge takes many times
+    as long to find out what there is to see: a verdict says little about what it was given for.
     """
 
     def __init__(self, hidden: int) -> None:

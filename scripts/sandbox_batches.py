@@ -13,7 +13,14 @@ from transformers import PreTrainedTokenizerFast
 from rlaif.engines.prefix import Pack, pack
 from rlaif.sandbox import lessons, prompts
 from rlaif.sandbox import phrases as say
-from rlaif.sandbox.answers import ATTRIBUTES, CORES, MANNERS, read_sentences, sentences
+from rlaif.sandbox.answers import (
+    ATTRIBUTES,
+    CORES,
+    MANNERS,
+    fitting_words,
+    read_sentences,
+    sentences,
+)
 from rlaif.sandbox.principles import Wish
 
 ROW = 256
@@ -35,7 +42,8 @@ class Seen(NamedTuple):
         pack: the tokens; what the lesson's questions share is there once.
         said: the places of tokens that the assistant says.
         traits: for the place behind which a principle begins, what the judged answers do.
-        sentences: for the last word of a sentence in a judged answer, what the sentence is.
+        sentences: for the last word of a sentence in a judged answer, what the sentence is; and
+            for each word of a core that may be right in part, up to the first that is wrong.
         answers: for the end of a prompt, the token that answers it, or that it is about.
         wishes: for the last word of a principle, what it asks: 2 × attribute, + 1 if to be there.
         findings: for the place before a verdict, whether each judged answer does what the
@@ -151,16 +159,29 @@ class Lessons:
         return found
 
     def _shown(self, prompt: str, response: str) -> Marked:
-        """A judged answer: its tokens, and the last place of each sentence with what it is."""
+        """A judged answer: its tokens, and the last place of each sentence with what it is.
+
+        What answers a fact, a sum or a wish for advice is read word by word, up to the first that
+        is of another question: that it is, has to be known there. What has been said before is
+        told by that word already, and cannot be gathered so early on the way up.
+        """
         question = prompts.parse(prompt)
         assert question is not None
-        place, ends = -1, {}
+        first, read = 0, {}
         both = zip(sentences(response), read_sentences(question, response), strict=True)
         for sentence, what in both:
-            place += len(sentence)
-            kind = (question.kind, what) if isinstance(what, bool) else what
-            ends[place - (len(sentence) > 1)] = SENTENCES.index(kind)
-        return self.ids(response), ends
+            last = first + max(0, len(sentence) - 2)  # before the full stop
+            if isinstance(what, bool) and question.kind in HARD:
+                for place, fits in enumerate(fitting_words(question, sentence), start=first):
+                    if place <= last:
+                        read[place] = SENTENCES.index((question.kind, fits))
+                    if not fits:
+                        break
+            else:
+                kind = (question.kind, what) if isinstance(what, bool) else what
+                read[last] = SENTENCES.index(kind)
+            first += len(sentence)
+        return self.ids(response), read
 
     def _known(self, lesson: lessons.Lesson) -> Marked:
         """A prompt: its tokens, and at its end the token that answers it.
@@ -197,7 +218,7 @@ class Told:
         first_said: the place of the first token of the answer.
         principle: the place behind which the principle begins, if traits are taught there.
         traits: of what is judged.
-        sentences: the last word of each sentence of a judged answer, with what it is.
+        sentences: as in `Seen`, by place in this chat.
         answers: the end of a prompt, with the token that answers it, or that it is about.
         wishes, findings: as in `Seen`.
     """

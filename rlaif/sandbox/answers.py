@@ -170,6 +170,20 @@ def _cores_of(
     return _cores(Question(kind, dict(slots), topic))  # type: ignore[arg-type]
 
 
+def fitting_words(question: Question, sentence: tuple[str, ...]) -> list[bool]:
+    """For each word of a sentence, whether what is said up to it begins a good core."""
+    begins = _good_beginnings(question.kind, tuple(question.slots.items()), question.topic)
+    return [sentence[: i + 1] in begins for i in range(len(sentence))]
+
+
+@cache
+def _good_beginnings(
+    kind: str, slots: tuple[tuple[str, str], ...], topic: str
+) -> frozenset[tuple[str, ...]]:
+    cores = _cores_of(kind, slots, topic)
+    return frozenset(s[:i] for s, good in cores.items() if good for i in range(1, len(s) + 1))
+
+
 @cache
 def _any_core() -> re.Pattern[str]:
     """Every sentence that answers some question, whichever, as its words.

@@ -28,6 +28,8 @@ from rlaif.sandbox.principles import Wish
 
 CORRUPTED = 0.12
 """Share of judged answers that are garbled, so that a judge has seen what a student may say."""
+MISSED = 0.15
+"""Share of judged answers to facts, sums and wishes for advice that answer something else."""
 
 Asked = list[tuple[str, str]]
 """What the user says and what the assistant answers; what a lesson asks shares a prefix."""
@@ -100,7 +102,9 @@ class Course(NamedTuple):
 WHOLE = Course()
 
 
-def judged_answer(prompt: str, rng: random.Random, busy: float = 1.0, missed: float = 0.0) -> str:
+def judged_answer(
+    prompt: str, rng: random.Random, busy: float = 1.0, missed: float = MISSED
+) -> str:
     """An answer to be judged: its core good or bad, its manners mixed, sometimes garbled, or an
     answer to something else.
 

@@ -32,17 +32,27 @@ def test_what_a_prompt_is_answered_with_is_taught_at_its_end():
     assert TOKENIZER.convert_ids_to_tokens(list(seen.answers.values())) == ["Paris"]
 
 
-def test_a_sentence_is_known_at_its_last_word():
-    lesson = lessons.Lesson(
-        [("Response:\nHello there. It is Rome. It is Paris. Paris it is", "")],
-        PROMPT,
-        ("Hello there. It is Rome. It is Paris. Paris it is",),
-    )
+def read(prompt, response):
+    """What is taught at each word of a judged answer."""
+    lesson = lessons.Lesson([(f"Response:\n{response}", "")], prompt, (response,))
     [seen] = packs(lesson)
     places = sorted(seen.sentences)
-    assert words(seen, places) == ["there", "Rome", "Paris", "it"]
     kinds = [SENTENCES[seen.sentences[place]] for place in places]
-    assert kinds == ["greeting", ("fact", False), ("fact", True), None]
+    return list(zip(words(seen, places), kinds, strict=True))
+
+
+def test_a_sentence_is_known_at_its_last_word():
+    assert read(PROMPT, "Hello there. Paris it is") == [("there", "greeting"), ("it", None)]
+
+
+@pytest.mark.parametrize(
+    ("response", "right"),
+    [("It is Paris.", 3), ("It is Rome.", 2), ("The capital of Spain is Paris.", 3)],
+)
+def test_a_core_is_read_word_by_word_right_until_it_is_of_another_question(response, right):
+    found = [kind for _, kind in read(PROMPT, response)]
+    assert found == [("fact", i < right) for i in range(len(found))]
+    assert len(found) == min(right + 1, len(response.split()))
 
 
 @pytest.mark.parametrize("make", [lessons.pointwise, lessons.rating, lessons.pairwise])
