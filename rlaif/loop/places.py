@@ -8,6 +8,7 @@ RUN/rounds/01.rolled-back-0/         an attempt that failed its checks
 RUN/finished/00-sample.json, …       what each finished stage was made of
 RUN/cost.jsonl, estimate.json        what was spent, and what was foreseen
 RUN/said/00-sample.txt, …            what the stages' processes printed
+RUN/checked.txt                      the `train` blocks that were found to be in order
 RUN/best/                            the best round's model
 RUN/embeddings/, engines/            what the rounds share: they link here
 """
@@ -47,6 +48,11 @@ class LoopFolder:
     def estimate(self) -> Path:
         """What `rlaif estimate` foresaw."""
         return self.root / "estimate.json"
+
+    @property
+    def checked(self) -> Path:
+        """The fingerprint of the `train` blocks that were found to be in order."""
+        return self.root / "checked.txt"
 
     @property
     def best(self) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from rlaif.loop.leftovers import VARIABLE, end_descendants
 from rlaif.loop.places import LoopFolder
 from rlaif.loop.state import State
 from rlaif.recipe import Loop, Recipe
+from rlaif.records import fingerprint
 from rlaif.run_folder import RunFolder
 
 Say = Callable[[str], None]
@@ -98,8 +100,14 @@ def do_stage(
 def check_training(running: Running) -> None:
     """Hold the recipe's `train` blocks against TRL's configs before anything is paid for.
 
-    In a child: it takes torch, of which this process is to stay free.
+    In a child: it takes torch, of which this process is to stay free. What has passed is not asked
+    again where a loop is gone on with, unless it names a metric, whose code nothing here knows.
     """
+    versions = {name: version(name) for name in ("trl", "transformers", "peft")}
+    asked = running.recipe.model_dump(mode="json", include={"train", "loop"})
+    passed, checked = fingerprint({**asked, **versions}), running.folder.checked
+    if running.loop.metric is None and _is(checked, passed):
+        return
     arguments = ["-m", "rlaif.loop.check_training", str(running.file)]
     ended = _run_child(running, arguments, "check")
     if ended.status == stage.FAILED:
@@ -109,6 +117,14 @@ def check_training(running: Running) -> None:
             f"the recipe's training could not be checked: {_told(ended.said)}",
             file=running.folder.said("check"),
         )
+    running.folder.run.write_text(checked, passed)
+
+
+def _is(file: Path, text: str) -> bool:
+    try:
+        return file.read_text("utf-8") == text
+    except (OSError, ValueError):
+        return False
 
 
 def _run(running: Running, label: Label, run: RunFolder, attempt: int, who: str) -> Ended:

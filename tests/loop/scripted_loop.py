@@ -45,6 +45,8 @@ class ScriptedLoop:
     Attributes:
         done: the stages that were started, in order.
         said: what the loop told.
+        checks: how often the `train` blocks were held against the trainers' configs.
+        check: how that ends.
         fail: statuses that a stage ends with, in turn, in place of being done.
         kill: a stage before which the loop's own process ends, once `kill_after` stages are done.
         words: how many words a model's answers have, by the round that made it (-1: the student).
@@ -56,6 +58,7 @@ class ScriptedLoop:
         self.file = root / "recipe.yaml"
         self.done: list[str] = []
         self.said: list[str] = []
+        self.checks, self.check = 0, (0, 0.0, "")
         self.fail: dict[str, list[int]] = {}
         self.kill: str | None = None
         self.kill_after = 0
@@ -137,7 +140,8 @@ class ScriptedLoop:
         self, arguments: Sequence[str], said: Path, environ: Mapping[str, str] | None = None
     ) -> Ended:
         if arguments[1] != "rlaif.loop.stage":
-            return Ended(0, 0.0, "")
+            self.checks += 1
+            return Ended(*self.check)
         label = f"{int(arguments[5]):02d}-{arguments[2]}" if arguments[5] != "-1" else arguments[2]
         if label == self.kill and len(self.done) >= self.kill_after:
             self.kill, self.kill_after = None, 0

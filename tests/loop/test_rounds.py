@@ -47,6 +47,27 @@ def test_a_loop_that_dies_before_a_stage_goes_on_at_that_stage(
     assert loop.done[0] == moment and state.status == "finished"
 
 
+def test_training_blocks_that_have_passed_are_not_checked_again_and_others_are(
+    loop: ScriptedLoop,
+) -> None:
+    loop.check = (2, 0.0, "rlaif: recipe.yaml: train.dpo.betta: unknown key")
+    for _ in range(2):
+        with pytest.raises(RecipeError, match="betta"):
+            loop.loop()
+    loop.check = (0, 0.0, "")
+    loop.loop()
+    loop.loop()
+    assert loop.checks == 3
+    loop.save(train={"sft": {}, "dpo": {}, "reward": {}})
+    loop.loop()
+    assert loop.checks == 4
+    loop.save(loop={"rounds": 2, "metric": "mine:own"})  # its code may be another one each time
+    for _ in range(2):
+        with pytest.raises(RecipeError, match="metric was null"):
+            loop.loop()
+    assert loop.checks == 6
+
+
 def test_more_rounds_are_added_to_a_finished_loop(loop: ScriptedLoop) -> None:
     loop.loop()
     loop.save(loop={"rounds": 3})
