@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -71,7 +72,7 @@ class Stage:
         depends: Depends,
         table: pa.Table,
         drops: Iterable[Drop] = (),
-        notes: Mapping[str, int] | None = None,
+        notes: Mapping[str, Any] | None = None,
     ) -> None:
         """Commit a shard: the data, then the dropped rows, then the manifest, with any notes.
 
@@ -215,7 +216,7 @@ def run_stage(
     stage: Stage,
     jobs: Iterable[tuple[int, Depends]],
     make: Callable[[int], tuple[pa.Table, Iterable[Drop]]],
-    notes: Callable[[], Mapping[str, int]] = dict,
+    notes: Callable[[], Mapping[str, Any]] = dict,
     finished: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Do the shards of a stage that are not done, in order, and remove what is stale.

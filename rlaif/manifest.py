@@ -38,7 +38,8 @@ class Manifest:
         sha256: of the Parquet file, 64 hex digits.
         dropped: how many rows were dropped, by reason.
         drops_sha256: of the file of dropped rows; None where there is none.
-        notes: what another attempt at this shard may not repeat, such as that memory ran out.
+        notes: what another attempt at this shard may not repeat, such as that memory ran out, or
+            what else was asked in the same call.
     """
 
     fingerprint: str
@@ -49,7 +50,7 @@ class Manifest:
     sha256: str
     dropped: Mapping[str, int]
     drops_sha256: str | None
-    notes: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
     def to_json(self) -> str:

@@ -8,9 +8,10 @@ the model. pipeline.py puts these in order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
@@ -166,7 +167,9 @@ def store_verdicts(
 
     A shard asks about all its missing principles in one call, so that they share their prefixes.
     A principle whose verdicts are stored is not asked about again: an edited one is judged alone,
-    and an edited weight or veto judges nothing.
+    and an edited weight or veto judges nothing. Where some of a call's verdicts were lost, by a
+    kill between two files, the whole call is made again and what was lost is stored: in bfloat16,
+    fewer questions together would give other bytes.
     """
     stages = stored_verdicts(run, name, principles, method, engine.identity).stages
     judge_name = method.fingerprint(engine.identity)
@@ -184,18 +187,45 @@ def store_verdicts(
         if not missing:
             continue
         records = records_from_table(samples.read(shard))
-        judged = judge(records, engine, missing, method)
-        for principle in missing:
-            key = principle.fingerprint
-            rows = [(r.id, v) for r in judged for v in r.verdicts if v.principle == key]
-            stages[key].write(
-                shard, depends[key], verdicts_to_table(rows), notes=engine_notes(engine)
-            )
-            asked.add(key)
+        for together, lost in _calls(stages, shard, missing, principles, engine):
+            judged = judge(records, engine, together, method)
+            notes: dict[str, Any] = dict(engine_notes(engine))
+            if len(together) > 1:
+                notes["together"] = [p.fingerprint for p in together]
+            for key in (p.fingerprint for p in lost):
+                rows = [(r.id, v) for r in judged for v in r.verdicts if v.principle == key]
+                stages[key].write(shard, depends[key], verdicts_to_table(rows), notes=notes)
+                asked.add(key)
         progress(name, shard + 1, len(shard_numbers))
     for stage in stages.values():
         stage.finish(len(shard_numbers))
     return Verdicts(stages, frozenset(asked))
+
+
+def _calls(
+    stages: Mapping[str, Stage],
+    shard: int,
+    missing: Sequence[Principle],
+    principles: Sequence[Principle],
+    engine: Engine,
+) -> Iterator[tuple[list[Principle], list[Principle]]]:
+    """For one shard: what to ask about in a call, and whose verdicts of these to store.
+
+    That is a call again of which some verdicts are stored, and then all others together. A server
+    makes its batches as it likes, and is paid for each question: it is asked for no verdict twice.
+    """
+    by_key = {p.fingerprint: p for p in distinct(principles)}
+    left = {p.fingerprint: p for p in missing}
+    stored = [] if engine.identity["engine"] == "openai" else by_key.keys() - left.keys()
+    for key in sorted(stored):
+        together = stages[key].manifest(shard).notes.get("together", [])
+        if not by_key.keys() >= set(together):
+            continue  # one of them is no longer in the constitution: there is no such call
+        lost = [left.pop(key) for key in together if key in left]
+        if lost:
+            yield [by_key[key] for key in together], lost
+    if left:
+        yield list(left.values()), list(left.values())
 
 
 def stored_verdicts(

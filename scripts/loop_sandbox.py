@@ -51,13 +51,13 @@ def self_rewarding(recipe: dict[str, Any]) -> None:
     labels are less sure than a teacher's, and are followed a little faster."""
     fixed(recipe)
     folder = Path(recipe["run"]) / "inputs"
-    write_seeds(folder / "seeds.jsonl", Constitution.load(recipe["constitution"]), 6000)
+    write_seeds(folder / "seeds.jsonl", Constitution.load(recipe["constitution"]), 8000)
     write_instructions(folder / "people.jsonl", 2000)
     sft = recipe["train"]["sft"]
     del sft["num_train_epochs"]
-    sft |= {"max_steps": 300, "per_device_train_batch_size": 64, "max_length": 200}
+    sft |= {"max_steps": 400, "per_device_train_batch_size": 64, "max_length": 200}
     recipe["train"]["dpo"] |= {"learning_rate": 4e-4}
-    recipe["gate"] |= {"min_accuracy": 0.85}
+    recipe["gate"] |= {"min_accuracy": 0.8, "max_calibration_error": 0.15}
     recipe["loop"] |= {
         "judge": "student", "sft": "every",
         "seeds": {

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from rlaif.constitution import Principle
-from rlaif.engines.protocol import Sampling
+from rlaif.engines.protocol import Label, LabelScore, Sampling
 from rlaif.engines.scripted import ScriptedEngine
 from rlaif.engines.transformers.budget import Budget
 from rlaif.label.method import Method
 from rlaif.label.templates import load_template
 from rlaif.recipe import Prompts
+from rlaif.records import Chat
 from rlaif.run_folder import RunFolder
-from rlaif.stages import store_prompts, store_samples, store_verdicts
+from rlaif.stages import store_prompts, store_samples, store_verdicts, stored_verdicts
 
 
 def test_a_manifest_says_that_memory_ran_out_and_that_alone(tmp_path: Path) -> None:
@@ -36,6 +38,56 @@ def test_a_manifest_says_that_memory_ran_out_and_that_alone(tmp_path: Path) -> N
     # It is no part of what the shard depends on: the shard holds.
     engine.usage.halvings = 0
     assert not store_verdicts(run, "verdicts", samples, engine, rules, method).asked
+
+
+class Together(ScriptedEngine):
+    """A judge whose verdicts are others in other batches, as all are in bfloat16."""
+
+    def score_labels(self, chats: Sequence[Chat], labels: Sequence[Label]) -> list[LabelScore]:
+        self._score = lambda chat, _: [0.9, 0.1 / len(chats)]
+        return super().score_labels(chats, labels)
+
+
+@pytest.mark.parametrize("engine", ["transformers", "openai"])
+@pytest.mark.parametrize("lost", [{0}, {2}, {0, 1}, {0, 1, 2}])
+def test_verdicts_that_a_kill_lost_are_those_of_the_whole_call_unless_each_is_paid_for(
+    tmp_path: Path, lost: set[int], engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "run").create()
+    monkeypatch.setattr(Together, "identity", {"engine": engine, "model": "m"})
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(json.dumps({"prompt": "p"}) + "\n")
+    prompts = store_prompts(run, "prompts", Prompts(path=str(file)))
+    samples = store_samples(
+        run, "samples", prompts, ScriptedEngine(lambda chat: "said"), Sampling(), seed=0
+    )
+    rules = [Principle(id=str(i), text=f"Be {what}.") for i, what in enumerate(("kind", "a", "b"))]
+    method = Method("pointwise", load_template("pointwise"))
+
+    def stage_of(rule: Principle) -> Path:
+        [stage] = stored_verdicts(
+            run, "verdicts", [rule], method, Together().identity
+        ).stages.values()
+        return run.manifests(stage.name) / "00000.json"
+
+    def all_of(rules: list[Principle]) -> tuple[list[bytes], int]:
+        judge = Together()
+        store_verdicts(run, "verdicts", samples, judge, rules, method)
+        manifests = [stage_of(rule).read_bytes() for rule in rules]
+        return manifests, judge.usage.requests
+
+    whole, asked = all_of(rules)
+    assert asked == 3
+    for i in lost:
+        stage_of(rules[i]).unlink()
+    again, asked = all_of(rules)
+    if engine == "openai":
+        assert asked == len(lost)
+    else:
+        assert again == whole  # with the digests of all verdicts
+    # An edited principle is asked about alone, whatever it was asked with.
+    edited = [*rules[:2], Principle(id="2", text="Be c.")]
+    assert all_of(edited)[1] == 1
 
 
 def test_a_manifest_from_before_there_were_notes_still_holds(tmp_path: Path) -> None:
