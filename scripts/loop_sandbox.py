@@ -68,9 +68,12 @@ def self_rewarding(recipe: dict[str, Any]) -> None:
 
 
 def forgets(recipe: dict[str, Any]) -> None:
-    """As `self_rewarding`, but the seeds are taught once."""
+    """As `self_rewarding`, but the seeds are taught once: later rounds teach their picks alone, in
+    as many steps as these take."""
     self_rewarding(recipe)
     recipe["loop"]["seeds"] |= {"repeat": False}
+    del recipe["train"]["sft"]["max_steps"]
+    recipe["train"]["sft"] |= {"num_train_epochs": 1}
 
 
 def unwatched(recipe: dict[str, Any]) -> None:
