@@ -44,7 +44,7 @@ def judge_accuracy(
     """A pointwise or rating judge on `n` answers to evaluation prompts, seven questions each.
 
     Every question applies to its prompt. The answers are half good and half bad in each attribute,
-    some of them bare or garbled, and the principles are drawn in all wordings.
+    some of them bare, garbled or of another question, and the principles are drawn in all wordings.
 
     Args:
         engine: the judge.
