@@ -51,11 +51,12 @@ def self_rewarding(recipe: dict[str, Any]) -> None:
     labels are less sure than a teacher's, and are followed a little faster."""
     fixed(recipe)
     folder = Path(recipe["run"]) / "inputs"
-    write_seeds(folder / "seeds.jsonl", Constitution.load(recipe["constitution"]), 8000)
-    write_instructions(folder / "people.jsonl", 2000)
-    sft = recipe["train"]["sft"]
-    del sft["num_train_epochs"]
-    sft |= {"max_steps": 400, "per_device_train_batch_size": 64, "max_length": 200}
+    write_seeds(folder / "seeds.jsonl", Constitution.load(recipe["constitution"]), 12_000)
+    write_instructions(folder / "people.jsonl", 1000)
+    recipe["train"]["sft"] |= {
+        "num_train_epochs": 1, "per_device_train_batch_size": 24, "learning_rate": 1.5e-3,
+        "max_length": 200,
+    }  # fmt: skip
     recipe["train"]["dpo"] |= {"learning_rate": 4e-4}
     recipe["gate"] |= {"min_accuracy": 0.8, "max_calibration_error": 0.15}
     recipe["loop"] |= {
@@ -68,12 +69,9 @@ def self_rewarding(recipe: dict[str, Any]) -> None:
 
 
 def forgets(recipe: dict[str, Any]) -> None:
-    """As `self_rewarding`, but the seeds are taught once: later rounds teach their picks alone, in
-    as many steps as these take."""
+    """As `self_rewarding`, but the seeds are taught once: later rounds teach their picks alone."""
     self_rewarding(recipe)
     recipe["loop"]["seeds"] |= {"repeat": False}
-    del recipe["train"]["sft"]["max_steps"]
-    recipe["train"]["sft"] |= {"num_train_epochs": 1}
 
 
 def unwatched(recipe: dict[str, Any]) -> None:
