@@ -4,8 +4,7 @@
 
 fixed      three rounds, labelled by the teacher
 self       three rounds, labelled by the student, which was taught to judge before the first
-forgets    the same, but its SFT no longer repeats what it was taught: it forgets how to judge
-unwatched  as forgets, with the governor off
+unwatched  the same, with the governor off
 """
 
 from __future__ import annotations
@@ -47,42 +46,33 @@ def fixed(recipe: dict[str, Any]) -> None:
 
 
 def self_rewarding(recipe: dict[str, Any]) -> None:
-    """The student labels; what it was taught about judging is among the rows of every SFT. Its
-    labels are less sure than a teacher's, and are followed a little faster."""
+    """The student labels. What it was taught about judging, and the answers of people, are taught
+    once, as these break what a round has learnt; later SFT teaches its picks alone. A round that is
+    no better ends it."""
     fixed(recipe)
     folder = Path(recipe["run"]) / "inputs"
-    write_seeds(folder / "seeds.jsonl", Constitution.load(recipe["constitution"]), 12_000)
-    write_instructions(folder / "people.jsonl", 1000)
-    recipe["train"]["sft"] |= {
-        "num_train_epochs": 1, "per_device_train_batch_size": 24, "learning_rate": 1.5e-3,
-        "max_length": 200,
-    }  # fmt: skip
-    recipe["train"]["dpo"] |= {"learning_rate": 4e-4}
+    write_seeds(folder / "seeds.jsonl", Constitution.load(recipe["constitution"]), 8000)
+    write_instructions(folder / "people.jsonl", 2000)
+    recipe["train"]["sft"] |= {"per_device_train_batch_size": 64, "max_length": 200}
     recipe["gate"] |= {"min_accuracy": 0.8, "max_calibration_error": 0.15}
+    recipe["loop"]["stop"] |= {"not_better": True}
     recipe["loop"] |= {
         "judge": "student", "sft": "every",
         "seeds": {
             "instructions": str(folder / "people.jsonl"),
-            "evaluations": str(folder / "seeds.jsonl"), "repeat": True,
+            "evaluations": str(folder / "seeds.jsonl"), "repeat": False,
         },
     }  # fmt: skip
 
 
-def forgets(recipe: dict[str, Any]) -> None:
-    """As `self_rewarding`, but the seeds are taught once: later rounds teach their picks alone."""
-    self_rewarding(recipe)
-    recipe["loop"]["seeds"] |= {"repeat": False}
-
-
 def unwatched(recipe: dict[str, Any]) -> None:
-    """As `forgets`, with nothing that stops it."""
-    forgets(recipe)
-    recipe["gate"] |= {"on_failure": "warn"}
+    """As `self_rewarding`, with nothing that stops it."""
+    self_rewarding(recipe)
     recipe["loop"]["stop"] = OFF
 
 
 LOOPS: dict[str, Change] = {
-    "fixed": fixed, "self": self_rewarding, "forgets": forgets, "unwatched": unwatched,
+    "fixed": fixed, "self": self_rewarding, "unwatched": unwatched,
 }  # fmt: skip
 
 
@@ -108,40 +98,46 @@ def rows_of_fixed(state: State) -> list[Row]:
 
 
 def rows_of_self(state: State) -> list[Row]:
-    """What is wanted of a student that judges itself."""
-    if not state.rounds:  # its judge did not pass the gate
+    """What is wanted of a student that judges itself: of the one that the loop leaves."""
+    if state.best is None:  # its judge did not pass the gate
         return [row("self-rewarding: rounds", ">=", 3, 0)]
-    right = [value(f.judge_accuracy) for f in state.rounds]
-    right.append(value(state.rounds[-1].student_accuracy))
+    best, right = state.best, [value(f.judge_accuracy) for f in state.rounds]
     asked = [
         json.loads(line)["prompt"]
         for line in (HERE / "data" / "evaluate.jsonl").read_text("utf-8").splitlines()
     ]
     concierge = Constitution.load(HERE / "constitutions" / "concierge.yaml")
-    tokens = state.rounds[-1].mean_tokens or 0.0
-    off = abs(tokens / measure.gold_lengths(asked, concierge) - 1)
+    off = abs((best.mean_tokens or 0.0) / measure.gold_lengths(asked, concierge) - 1)
+    risen = value(best.student_accuracy) - right[0]
     return [
         row("self-rewarding: rounds", ">=", 3, len(state.rounds)),
-        row("self-rewarding: judge accuracy, last over first", ">=", 0.0, right[-1] - right[0]),
-        row("self-rewarding: gold at the end", ">=", 0.93, value(state.rounds[-1].metric)),
-        row("self-rewarding: length over the world's own, off by", "<=", 0.20, off),
+        row("self-rewarding: judge accuracy of best/, over the first judge's", ">=", 0.0, risen),
+        row("self-rewarding: gold of best/", ">=", 0.93, value(best.metric)),
+        row("self-rewarding: length of best/ over the world's own, off by", "<=", 0.20, off),
+        note("self-rewarding: best round", best.round),
+        note("self-rewarding: stopped in round (-1: never)",
+             -1 if state.stopped is None else state.stopped.round),
         *(note(f"self-rewarding: judge accuracy in round {i}", r) for i, r in enumerate(right)),
-    ]
+        *(note(f"self-rewarding: gold after round {i}", value(f.metric))
+          for i, f in enumerate(state.rounds)),
+    ]  # fmt: skip
 
 
 def rows_of_governor(watched: State, unwatched_: State) -> list[Row]:
-    """What the governor prevents, where the student forgets how to judge."""
-    best = watched.best
-    last = unwatched_.rounds[-1] if unwatched_.rounds else None
-    return [
-        note("forgets, governor on: stopped in round (-1: never)",
-             -1 if watched.stopped is None else watched.stopped.round),
-        note("forgets, governor on: gold of best/", value(best.metric if best else None)),
-        note("forgets, governor off: gold at the end", value(last.metric if last else None)),
-        note("forgets, governor off: judge accuracy at the end",
-             value(last.student_accuracy if last else None)),
-        note("forgets, governor off: mean tokens", (last.mean_tokens if last else None) or 0.0),
-    ]  # fmt: skip
+    """What the same loop leaves with the governor, and what it ends as without."""
+    found: list[Row] = []
+    for which, left in (
+        ("governor on: best/", watched.best),
+        ("governor off: the end", unwatched_.rounds[-1] if unwatched_.rounds else None),
+    ):
+        if left is not None:
+            found += [
+                note(f"{which}: gold", value(left.metric)),
+                note(f"{which}: worst principle", min(left.metric_by_principle.values())),
+                note(f"{which}: judge accuracy", value(left.student_accuracy)),
+                note(f"{which}: mean tokens", left.mean_tokens or 0.0),
+            ]
+    return found
 
 
 def value(figure: Figure | None) -> float:
@@ -158,8 +154,8 @@ def rows(out: Path = Path("runs/loop"), only: str | None = None) -> list[Row]:
         found += rows_of_fixed(states["fixed"])
     if "self" in states:
         found += rows_of_self(states["self"])
-    if {"forgets", "unwatched"} <= states.keys():
-        found += rows_of_governor(states["forgets"], states["unwatched"])
+    if {"self", "unwatched"} <= states.keys():
+        found += rows_of_governor(states["self"], states["unwatched"])
     return found
 
 
