@@ -216,7 +216,7 @@ def _calls(
     """
     by_key = {p.fingerprint: p for p in distinct(principles)}
     left = {p.fingerprint: p for p in missing}
-    stored = [] if engine.identity["engine"] == "openai" else by_key.keys() - left.keys()
+    stored = [] if engine.identity.get("engine") == "openai" else by_key.keys() - left.keys()
     for key in sorted(stored):
         together = stages[key].manifest(shard).notes.get("together", [])
         if not by_key.keys() >= set(together):
