@@ -98,7 +98,8 @@ def rows_of_fixed(state: State) -> list[Row]:
 
 
 def rows_of_self(state: State) -> list[Row]:
-    """What is wanted of a student that judges itself: of the one that the loop leaves."""
+    """What is wanted of a student that judges itself. Whether its judge has risen is asked of the
+    last round, also where the governor stopped there; the rest of the student in best/."""
     if state.best is None:  # its judge did not pass the gate
         return [row("self-rewarding: rounds", ">=", 3, 0)]
     best, right = state.best, [value(f.judge_accuracy) for f in state.rounds]
@@ -108,12 +109,14 @@ def rows_of_self(state: State) -> list[Row]:
     ]
     concierge = Constitution.load(HERE / "constitutions" / "concierge.yaml")
     off = abs((best.mean_tokens or 0.0) / measure.gold_lengths(asked, concierge) - 1)
-    risen = value(best.student_accuracy) - right[0]
+    first, after = right[0], value(state.rounds[-1].student_accuracy)
     return [
         row("self-rewarding: rounds", ">=", 3, len(state.rounds)),
-        row("self-rewarding: judge accuracy of best/, over the first judge's", ">=", 0.0, risen),
+        row("self-rewarding: judge accuracy, last over first", ">=", 0.0, after - first),
         row("self-rewarding: gold of best/", ">=", 0.93, value(best.metric)),
         row("self-rewarding: length of best/ over the world's own, off by", "<=", 0.20, off),
+        note("self-rewarding: judge accuracy of best/, over the first",
+             value(best.student_accuracy) - first),
         note("self-rewarding: best round", best.round),
         note("self-rewarding: stopped in round (-1: never)",
              -1 if state.stopped is None else state.stopped.round),
