@@ -20,7 +20,7 @@ from bench_rows import Row, note, row, show
 from rich.console import Console
 
 from rlaif.constitution import Constitution
-from rlaif.loop.figures import Figure
+from rlaif.loop.figures import Figure, Figures
 from rlaif.loop.rounds import run_loop
 from rlaif.loop.state import State
 from rlaif.sandbox import measure
@@ -94,36 +94,46 @@ def rows_of_fixed(state: State) -> list[Row]:
         row("fixed teacher: worst principle", ">=", 0.93,
             min(state.rounds[-1].metric_by_principle.values())),
         *(note(f"fixed teacher: gold after round {i}", g) for i, g in enumerate(golds[1:])),
+        *(note(f"fixed teacher: worst principle after round {f.round}",
+               min(f.metric_by_principle.values())) for f in state.rounds),
     ]  # fmt: skip
 
 
 def rows_of_self(state: State) -> list[Row]:
-    """What is wanted of a student that judges itself. Whether its judge has risen is asked of the
-    last round, also where the governor stopped there; the rest of the student in best/."""
-    if state.best is None:  # its judge did not pass the gate
+    """What is wanted of a student that judges itself, after the last round: also where the governor
+    stopped there. What it leaves in best/ stands beside it."""
+    if not state.rounds:  # its judge did not pass the gate
         return [row("self-rewarding: rounds", ">=", 3, 0)]
-    best, right = state.best, [value(f.judge_accuracy) for f in state.rounds]
+    last, first = state.rounds[-1], value(state.rounds[0].judge_accuracy)
+    return [
+        row("self-rewarding: rounds", ">=", 3, len(state.rounds)),
+        row("self-rewarding: judge accuracy, last over first", ">=", 0.0,
+            value(last.student_accuracy) - first),
+        row("self-rewarding: gold at the end", ">=", 0.93, value(last.metric)),
+        row("self-rewarding: length over the world's own, off by", "<=", 0.20, length_off(last)),
+        note("self-rewarding: best round", -1 if state.best is None else state.best.round),
+        note("self-rewarding: stopped in round (-1: never)",
+             -1 if state.stopped is None else state.stopped.round),
+        *(note(f"self-rewarding: {what}, round {f.round}", figure)
+          for f in state.rounds
+          for what, figure in (
+              ("gold", value(f.metric)),
+              ("worst principle", min(f.metric_by_principle.values())),
+              ("judge accuracy", value(f.judge_accuracy)),
+              ("student's accuracy as a judge, after it", value(f.student_accuracy)),
+          )),
+    ]  # fmt: skip
+
+
+def length_off(figures: Figures) -> float:
+    """How far a round's mean length is off that of answers that keep every principle, as a share
+    of that."""
     asked = [
         json.loads(line)["prompt"]
         for line in (HERE / "data" / "evaluate.jsonl").read_text("utf-8").splitlines()
     ]
     concierge = Constitution.load(HERE / "constitutions" / "concierge.yaml")
-    off = abs((best.mean_tokens or 0.0) / measure.gold_lengths(asked, concierge) - 1)
-    first, after = right[0], value(state.rounds[-1].student_accuracy)
-    return [
-        row("self-rewarding: rounds", ">=", 3, len(state.rounds)),
-        row("self-rewarding: judge accuracy, last over first", ">=", 0.0, after - first),
-        row("self-rewarding: gold of best/", ">=", 0.93, value(best.metric)),
-        row("self-rewarding: length of best/ over the world's own, off by", "<=", 0.20, off),
-        note("self-rewarding: judge accuracy of best/, over the first",
-             value(best.student_accuracy) - first),
-        note("self-rewarding: best round", best.round),
-        note("self-rewarding: stopped in round (-1: never)",
-             -1 if state.stopped is None else state.stopped.round),
-        *(note(f"self-rewarding: judge accuracy in round {i}", r) for i, r in enumerate(right)),
-        *(note(f"self-rewarding: gold after round {i}", value(f.metric))
-          for i, f in enumerate(state.rounds)),
-    ]  # fmt: skip
+    return abs((figures.mean_tokens or 0.0) / measure.gold_lengths(asked, concierge) - 1)
 
 
 def rows_of_governor(watched: State, unwatched_: State) -> list[Row]:
@@ -138,7 +148,7 @@ def rows_of_governor(watched: State, unwatched_: State) -> list[Row]:
                 note(f"{which}: gold", value(left.metric)),
                 note(f"{which}: worst principle", min(left.metric_by_principle.values())),
                 note(f"{which}: judge accuracy", value(left.student_accuracy)),
-                note(f"{which}: mean tokens", left.mean_tokens or 0.0),
+                note(f"{which}: length off by", length_off(left)),
             ]
     return found
 

@@ -325,7 +325,7 @@ def share(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 
 def report(step: int, figures: list[list[float]], seconds: float) -> None:
-    """Print the mean losses, and how often facts and sums were read right."""
+    """Print the mean losses, and how often words of facts, sums and advice were read right."""
     means = [round(float(x), 4) for x in np.nanmean(figures, axis=0)]
     told = dict(zip((*LOSSES, *HARD), means, strict=True))
     print(json.dumps({"step": step, **told, "seconds": round(seconds)}), flush=True)
