@@ -27,6 +27,7 @@ RESPONSES = 4
 RESPONSE_TOKENS = 64
 _PROMPT_TOKENS = (44, 233)
 _PRINCIPLE_TOKENS = (12, 24)
+_WORDS = 1950
 _SPECIALS = ["<pad>", "<unk>", "<s>", "</s>"]
 _TEMPLATE = (
     "{% for m in messages %}<s> {{ m['role'] }} {{ m['content'] }} </s> {% endfor %}"
@@ -54,8 +55,16 @@ SHAPES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def make_model(shape: str, folder: Path) -> Path:
-    """A model with random weights in bfloat16, and a tokenizer of words, as a folder."""
+def make_model(shape: str, folder: Path, *, words: int = 2048, device: str = "cpu") -> Path:
+    """A model with random weights in bfloat16, and a tokenizer of words, as a folder.
+
+    Args:
+        shape: a key of `SHAPES`.
+        folder: where to; left as it is where it holds a model.
+        words: how many of the model's tokens are words. The others say nothing: where a model of
+            random weights is to be read again as it has spoken, all have to be.
+        device: where the weights are drawn.
+    """
     if (folder / "model.safetensors").exists() or (
         folder / "model.safetensors.index.json"
     ).exists():
@@ -63,17 +72,18 @@ def make_model(shape: str, folder: Path) -> Path:
     config = SHAPES[shape]()
     config.bos_token_id, config.eos_token_id, config.pad_token_id = 2, 3, 0
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(folder)
-    _tokenizer().save_pretrained(folder)
+    _tokenizer(words).save_pretrained(folder)
     return folder
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def _tokenizer(size: int) -> PreTrainedTokenizerFast:
     own = " ".join("".join(load_template(n).parts[::2]) for n in ("pointwise", "pairwise"))
     labels = "yes Yes YES no No NO A B 1 2 3 4 5 user assistant system"
-    words = dict.fromkeys([*_SPECIALS, *labels.split(), *own.split(), *_vocabulary()])
-    vocabulary = {word: i for i, word in enumerate(list(words)[:2048])}
+    words = dict.fromkeys([*_SPECIALS, *labels.split(), *own.split(), *_vocabulary(size)])
+    vocabulary = {word: i for i, word in enumerate(list(words)[:size])}
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
@@ -82,8 +92,8 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def _vocabulary() -> list[str]:
-    return [f"w{i}" for i in range(1950)]
+def _vocabulary(size: int = _WORDS) -> list[str]:
+    return [f"w{i}" for i in range(max(size, _WORDS))]
 
 
 def _text(rng: random.Random, least: int, most: int) -> str:
