@@ -51,7 +51,7 @@ def self_rewarding(recipe: dict[str, Any]) -> None:
     no better ends it."""
     fixed(recipe)
     folder = Path(recipe["run"]) / "inputs"
-    write_seeds(folder / "seeds.jsonl", Constitution.load(recipe["constitution"]), 8000)
+    write_seeds(folder / "seeds.jsonl", Constitution.load(recipe["constitution"]), 6000)
     write_instructions(folder / "people.jsonl", 2000)
     recipe["train"]["sft"] |= {"per_device_train_batch_size": 64, "max_length": 200}
     recipe["gate"] |= {"min_accuracy": 0.8, "max_calibration_error": 0.15}

@@ -13,17 +13,18 @@ from rlaif.sandbox.answers import CORES, answer
 from rlaif.sandbox.lessons import judged_answer
 
 
-def write_seeds(file: Path, constitution: Constitution, answers: int, each: int = 3) -> None:
+def write_seeds(file: Path, constitution: Constitution, answers: int, each: int = 4) -> None:
     """Labelled judgements, as `loop.seeds.evaluations` takes them.
 
-    The kinds of prompts take turns, so that a rare one is taught as well as a common one; and each
-    answer is asked about its core, which is harder to judge than manners.
+    The kinds of prompts take turns, so that a rare one is taught as well as a common one. Each answer
+    is asked about its core, which is harder to judge than manners; and by a principle that does not
+    apply, which it keeps: a judge who was never told so takes a refused crime for a lack of help.
 
     Args:
         file: to write.
         constitution: whose principles are asked about.
         answers: how many answers are judged. A kind with few prompts has some judged repeatedly.
-        each: principles that are asked about each, of those that apply; the core first.
+        each: principles that are asked about each: the core, one that does not apply, and manners.
     """
     rng = random.Random("seeds")
     asked = measure.wishes(constitution)
@@ -33,11 +34,13 @@ def write_seeds(file: Path, constitution: Constitution, answers: int, each: int 
         prompt = _prompt(rng, prompts.KINDS[number % len(prompts.KINDS)])
         response = judged_answer(prompt, rng)
         found = measure.outcomes(prompt, response, asked)
-        ids = rng.sample(list(found), len(found))
-        for id_ in sorted(ids, key=lambda id_: id_ not in cores)[:each]:
-            rows.append(
-                {"prompt": prompt, "response": response, "principle": id_, "keeps": found[id_]}
-            )
+        own = [id_ for id_ in found if id_ in cores]
+        others = sorted(cores - found.keys())
+        manners = [id_ for id_ in found if id_ not in cores]
+        ids = own + rng.sample(others, min(1, len(others))) + rng.sample(manners, len(manners))
+        for id_ in ids[:each]:
+            keeps = found.get(id_, True)
+            rows.append({"prompt": prompt, "response": response, "principle": id_, "keeps": keeps})
     rng.shuffle(rows)
     _write(file, rows)
 
