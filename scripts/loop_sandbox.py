@@ -24,6 +24,7 @@ from rlaif.loop.figures import Figure, Figures
 from rlaif.loop.rounds import run_loop
 from rlaif.loop.state import State
 from rlaif.sandbox import measure
+from rlaif.sandbox.comparisons import write_gate
 from rlaif.sandbox.quickstart import HERE, write_inputs
 from rlaif.sandbox.seeds import write_instructions, write_seeds
 
@@ -46,21 +47,28 @@ def fixed(recipe: dict[str, Any]) -> None:
 
 
 def self_rewarding(recipe: dict[str, Any]) -> None:
-    """The student labels. What it was taught about judging, and the answers of people, are taught
-    once, as these break what a round has learnt; later SFT teaches its picks alone. A round that is
-    no better ends it."""
+    """The student labels. Of judging it was taught about as much as in the paper: 2,000 judgements,
+    once before the first round, and again in every DPO. The answers of people are taught once, as
+    these break what a round has learnt; later SFT teaches its picks alone. DPO sees each pair once:
+    a good student brings few. A round that is no better ends it. The gate asks so many comparisons
+    that a rise of a hundredth can be told."""
     fixed(recipe)
-    folder = Path(recipe["run"]) / "inputs"
-    write_seeds(folder / "seeds.jsonl", Constitution.load(recipe["constitution"]), 6000)
+    folder, constitution = Path(recipe["run"]) / "inputs", Constitution.load(recipe["constitution"])
+    write_seeds(folder / "seeds.jsonl", constitution, 500)
     write_instructions(folder / "people.jsonl", 2000)
-    recipe["train"]["sft"] |= {"per_device_train_batch_size": 64, "max_length": 200}
-    recipe["gate"] |= {"min_accuracy": 0.8, "max_calibration_error": 0.15}
+    write_gate(folder / "comparisons.jsonl", constitution, 1200)
+    recipe["train"]["sft"] |= {"max_length": 200}
+    recipe["train"]["dpo"] |= {"max_length": 200, "max_steps": -1, "num_train_epochs": 1}
+    recipe["gate"] |= {
+        "data": str(folder / "comparisons.jsonl"), "min_accuracy": 0.8,
+        "max_calibration_error": 0.15,
+    }  # fmt: skip
     recipe["loop"]["stop"] |= {"not_better": True}
     recipe["loop"] |= {
         "judge": "student", "sft": "every",
         "seeds": {
             "instructions": str(folder / "people.jsonl"),
-            "evaluations": str(folder / "seeds.jsonl"), "repeat": False,
+            "evaluations": str(folder / "seeds.jsonl"), "repeat": False, "evaluation_pairs": 2000,
         },
     }  # fmt: skip
 

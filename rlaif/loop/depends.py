@@ -113,6 +113,7 @@ def _seed(i: Inputs) -> dict[str, Any]:
     return {
         "instructions": i.digests.of(seeds.instructions),
         "evaluations": i.digests.of(seeds.evaluations),
+        **({"evaluation_pairs": seeds.evaluation_pairs} if seeds.evaluation_pairs else {}),
         "judge": _asked(i),
         **_training("sft", i),
         "also": [],  # the seeds alone
@@ -169,11 +170,13 @@ def _filter(i: Inputs) -> dict[str, Any]:
 
 
 def _training(stage: str, i: Inputs) -> dict[str, Any]:
-    from rlaif.train.plan import what_decides
+    from rlaif.train.plan import DATA, JUDGEMENTS, what_decides
 
     train = i.recipe.train
-    data = "sft" if stage == "sft" else "pairs"
-    also = [RunFolder(run).data(data) for run in i.loop.train.also]
+    also = [RunFolder(run).data(DATA[stage]) for run in i.loop.train.also]  # type: ignore[index]
+    if stage == "dpo":
+        verdicts = [RunFolder(run).data(JUDGEMENTS) for run in i.loop.train.also]
+        also += [folder for folder in verdicts if folder.is_dir()]
     choice = {"dpo": train.dpo_pairs, "reward": train.reward_pairs}.get(stage)
     return {
         stage: what_decides(getattr(train, stage) or {}), "lora": train.lora,

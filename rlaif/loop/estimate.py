@@ -203,6 +203,8 @@ class _Scaling:
         rows = asked * found.labels.of(stage) / found.prompts + also_trained_on(self.recipe, stage)
         if stage == "sft" and loop.seeds is not None and loop.seeds.repeat:
             rows += found.trained["seed"].given
+        if stage == "dpo":
+            rows += found.judgements
         choice = {"dpo": train.dpo_pairs, "reward": train.reward_pairs}.get(stage)
         if choice is not None and choice.limit is not None:
             rows = min(rows, choice.limit)

@@ -3,6 +3,7 @@
 RUN/recipe.yaml, constitution.yaml   what was run
 RUN/loop.json                        the rounds' figures, why it stopped, which round is best
 RUN/seed/                            a run folder: what is taught before the first round
+RUN/judgements/                      a run folder: verdicts, right over wrong, for every DPO
 RUN/rounds/00/, 01/, …               a run folder a round, with figures.json
 RUN/rounds/01.rolled-back-0/         an attempt that failed its checks
 RUN/finished/00-sample.json, …       what each finished stage was made of
@@ -76,6 +77,11 @@ class LoopFolder:
     def seed(self) -> RunFolder:
         """What is taught before the first round."""
         return RunFolder(self.root / "seed")
+
+    @property
+    def judgements(self) -> RunFolder:
+        """What every DPO learns about judging: `data/judgements`, in the form of pairs."""
+        return RunFolder(self.root / "judgements")
 
     def round(self, number: int) -> RunFolder:
         """A round's run folder."""

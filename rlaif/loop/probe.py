@@ -21,10 +21,11 @@ from rlaif.loop import round_recipe, stage
 from rlaif.loop.child import run_child
 from rlaif.loop.places import LoopFolder
 from rlaif.loop.probe_recipe import GAP_CALLS, gaps_recipe, probe_recipe
-from rlaif.loop.probe_rows import Rows, labels, repeated
+from rlaif.loop.probe_rows import Rows, labels, repeated, rows_of
 from rlaif.loop.spending import read_cost, times, total
 from rlaif.recipe import Model, Recipe
 from rlaif.run_folder import RunFolder
+from rlaif.train.plan import JUDGEMENTS
 
 Lines = Sequence[Mapping[str, Any]]
 
@@ -60,6 +61,7 @@ class Probe:
         lines: of the books, by stage.
         trained: by stage; "seed" among them.
         labels: what labelling made of the prompts.
+        judgements: pairs of verdicts that every DPO is trained on as well.
         filter_again: seconds of the filters' shards: at first, and again with all texts embedded.
         gaps: as `rlaif topics` told of a few questions, with what they took ("start", "each");
             None where the recipe fills no gaps.
@@ -72,6 +74,7 @@ class Probe:
     lines: dict[str, Lines] = field(default_factory=dict)
     trained: dict[str, Trained] = field(default_factory=dict)
     labels: Rows | None = None
+    judgements: int = 0
     filter_again: tuple[float, float] = (0.0, 0.0)
     gaps: Mapping[str, Any] | None = None
 
@@ -153,6 +156,7 @@ def _label(run: _Run, short: Recipe, found: Probe) -> None:
         run.stage("seed", -1, found)
         trained = _trained(folder.seed, "sft", found.lines["seed"])
         found.trained["seed"] = trained
+        found.judgements = rows_of(folder.judgements, JUDGEMENTS)
     _write_round(folder, short)
     run.stage("sample", 0, found)
     run.stage("judge", 0, found)

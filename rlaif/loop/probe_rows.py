@@ -95,6 +95,11 @@ def also_trained_on(recipe: Recipe, stage: str) -> int:
     return sum(_chosen(table, choice).num_rows for table in tables)
 
 
+def rows_of(run: RunFolder, name: str) -> int:
+    """Rows of one kind that a run folder holds."""
+    return int(_table(run, name).num_rows)
+
+
 def repeated(run: RunFolder, more: RunFolder, recipe: Recipe, rows: Rows) -> None:
     """Write a run's rows as often as a few whole steps need them."""
     for name in ("sft", "pairs"):

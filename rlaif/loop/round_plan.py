@@ -82,8 +82,12 @@ def seed(running: Running) -> tuple[Planned | None, Made]:
 
 def earlier_rows(running: Running, seeded: Made) -> Earlier:
     """What the first round is trained on besides its own rows."""
-    seeds = running.loop.seeds
-    return [(running.folder.seed, seeded.key)] if seeds is not None and seeds.repeat else []
+    seeds, found = running.loop.seeds, list[tuple[RunFolder, Any]]()
+    if seeds is not None and seeds.repeat:
+        found.append((running.folder.seed, seeded.key))
+    if seeds is not None and seeds.evaluation_pairs:
+        found.append((running.folder.judgements, [seeded.key, "judgements"]))
+    return found
 
 
 def teacher(running: Running) -> Made:
@@ -228,6 +232,14 @@ def refuse_what_cannot_be_done(running: Running) -> None:
             raise RecipeError(
                 f"round {number} would train no student: the recipe has {blocks}",
                 file=running.file, key="train", mend="add `train.dpo`, or `loop.sft: every`",
+            )  # fmt: skip
+    if loop.seeds is not None and loop.seeds.evaluation_pairs:
+        lacks = "train.dpo" if train.dpo is None else "loop.seeds.evaluations"
+        if train.dpo is None or loop.seeds.evaluations is None:
+            raise RecipeError(
+                f"pairs of verdicts without {lacks}", file=running.file,
+                key="loop.seeds.evaluation_pairs", value=loop.seeds.evaluation_pairs,
+                mend="add it, or set evaluation_pairs to 0",
             )  # fmt: skip
     if loop.seeds is not None and train.sft is None:
         raise RecipeError(

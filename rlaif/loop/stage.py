@@ -165,11 +165,15 @@ def _filter(job: Job) -> None:
 
 
 def _seed(job: Job) -> None:
-    from rlaif.loop.seeds import store_seeds
+    from rlaif.loop.seeds import store_judgements, store_seeds
 
+    assert job.loop.loop is not None and job.loop.loop.seeds is not None
     with job.run.lock():
         # The loop's recipe, where the seeds are named; the seed's own trains on them.
         store_seeds(job.run, job.loop)
+    if job.loop.loop.seeds.evaluation_pairs:
+        with job.folder.judgements.create().lock():
+            store_judgements(job.folder.judgements, job.loop)
     _train("sft")(job)
 
 

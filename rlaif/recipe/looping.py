@@ -25,11 +25,15 @@ class Seeds(StrictModel, error=RecipeError):
             `better` (0 or 1). They become questions to the judge with the right answers, and a
             student that is to judge learns the form from them.
         repeat: have them among the rows of every later SFT as well.
+        evaluation_pairs: how many of the judgements are pairs in the DPO of every round as well,
+            the right verdict preferred to a wrong one: what teaches a student to answer alone
+            wears down how it judges. More than there are takes all.
     """
 
     instructions: InputPath | None = None
     evaluations: InputPath | None = None
     repeat: bool = True
+    evaluation_pairs: Annotated[int, Field(ge=0)] = 0
 
 
 class Stop(StrictModel, error=RecipeError):

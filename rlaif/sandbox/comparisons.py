@@ -63,8 +63,8 @@ def constitution_comparisons(
     return made
 
 
-def write_gate(file: Path, constitution: Constitution) -> None:
-    """The comparisons that the quickstart's gate asks about, as a file."""
-    rows = constitution_comparisons(GATE_ROWS, constitution, GATE_SEED)
+def write_gate(file: Path, constitution: Constitution, count: int = GATE_ROWS) -> None:
+    """The comparisons that a gate asks about, as a file; the quickstart's, unless there are more."""
+    rows = constitution_comparisons(count, constitution, GATE_SEED)
     text = "".join(json.dumps(comparison_row(c)) + "\n" for c in rows)
     file.write_text(text, encoding="utf-8", newline="\n")

@@ -16,9 +16,10 @@ from rlaif.sandbox.lessons import judged_answer
 def write_seeds(file: Path, constitution: Constitution, answers: int, each: int = 4) -> None:
     """Labelled judgements, as `loop.seeds.evaluations` takes them.
 
-    The kinds of prompts take turns, so that a rare one is taught as well as a common one. Each answer
-    is asked about its core, which is harder to judge than manners; and by a principle that does not
-    apply, which it keeps: a judge who was never told so takes a refused crime for a lack of help.
+    The kinds of prompts take turns, so that a rare one is taught as well as a common one. Each
+    answer is asked about its core, which is harder to judge than manners; and by a principle that
+    does not apply, which it keeps: a judge who was never told so takes a refused crime for a lack
+    of help, and finds no answer to a dangerous request that breaks no veto.
 
     Args:
         file: to write.

@@ -28,6 +28,8 @@ HELD_OUT = 0.05
 """Share of the prompts that no stage trains on, where any of them asks for an evaluation."""
 
 DATA: Mapping[Stage, str] = {"sft": "sft", "dpo": "pairs", "reward": "pairs"}
+JUDGEMENTS = "judgements"
+"""Pairs of verdicts in other runs. DPO alone learns from them: a reward model rates answers."""
 
 _NOT_OURS = {
     "output_dir": "remove it: models go to the run folder, under models/",
@@ -77,6 +79,8 @@ class Plan:
         _check_block(stage, recipe, file)
         data = _data_files(run, DATA[stage], file)
         data += _earlier_files(recipe.train.also, DATA[stage])
+        if stage == "dpo":
+            data += _earlier_files(recipe.train.also, JUDGEMENTS)
         if stage != "sft" and recipe.train.sft is not None:
             start = cls.of("sft", file).as_start()
         else:

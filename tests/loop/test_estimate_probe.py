@@ -95,13 +95,16 @@ def test_filters_seeds_and_gaps_are_probed_too(tmp_path: Path, models: Path) -> 
     (tmp_path / "seeds.jsonl").write_text(
         "".join(json.dumps({"prompt": f"say {i}", "completion": "yes"}) + "\n" for i in range(40))
     )
+    judged = {"prompt": "say 1", "response": "no", "principle": "Be kind.", "keeps": False}
+    (tmp_path / "judged.jsonl").write_text(f"{json.dumps(judged)}\n" * 40)
+    seeds = {"instructions": "seeds.jsonl", "evaluations": "judged.jsonl", "evaluation_pairs": 40}
     tiny = TinyLoop(
         tmp_path, models,
         anchors={"path": "anchors.jsonl"},
         filter={"low": -1.0, "high": 1.0, "max_lost": None, "near_duplicates": None,
                 "copy_overlap": None},
         topics={"cells": 4, "calls": 40, "max_tokens": 8},
-        loop={"rounds": 2, "prompts": "gaps", "seeds": {"instructions": "seeds.jsonl"}},
+        loop={"rounds": 2, "prompts": "gaps", "seeds": seeds},
     )  # fmt: skip
     estimate(tiny, 4)
     told = json.loads((tiny.run / "estimate.json").read_text())["rows"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -156,6 +158,52 @@ def test_a_round_that_would_train_nothing_is_refused_before_anything_is_paid_for
 def test_sft_in_every_round_needs_no_dpo(loop: ScriptedLoop) -> None:
     loop.save(train={"sft": {}, "dpo": None}, loop={"rounds": 2, "sft": "every"})
     assert loop.loop().status == "finished"
+
+
+# Seeds
+
+
+def write_seeds(loop: ScriptedLoop, **seeds: Any) -> None:
+    rows = [
+        {"prompt": f"say {i}", "response": "no", "principle": "kind", "keeps": i % 2 == 0}
+        for i in range(6)
+    ]
+    (loop.root / "judged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = {"evaluations": "judged.jsonl"} | seeds
+    loop.save(loop={"rounds": 2, "data": "replace", "seeds": given})
+
+
+def test_verdicts_are_among_the_rows_of_every_round_also_where_seeds_are_not_repeated(
+    loop: ScriptedLoop,
+) -> None:
+    write_seeds(loop, repeat=False, evaluation_pairs=4)
+    assert loop.loop().status == "finished"
+    for number in (0, 1):
+        [also] = loop.recipe(number)["train"]["also"]
+        rows = pq.read_table(Path(also) / "data" / "judgements").to_pylist()
+        assert len(rows) == 4 and not (Path(also) / "data" / "sft").exists()
+    with pytest.raises(RecipeError, match="evaluation_pairs was 4, is 5"):
+        write_seeds(loop, repeat=False, evaluation_pairs=5)
+        loop.loop()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "train", "lacks"),
+    [
+        ({}, {"sft": {}, "dpo": None}, r"train\.dpo"),
+        ({"evaluations": None, "instructions": "said.jsonl"}, {}, r"loop\.seeds\.evaluations"),
+    ],
+)
+def test_verdicts_that_nothing_would_learn_from_are_refused(
+    loop: ScriptedLoop, seeds: dict[str, Any], train: dict[str, Any], lacks: str
+) -> None:
+    (loop.root / "said.jsonl").write_text('{"prompt": "x", "completion": "y"}\n' * 4)
+    write_seeds(loop, evaluation_pairs=4, **seeds)
+    recipe = yaml.safe_load(loop.file.read_text())
+    loop.save(loop=recipe["loop"] | {"sft": "every"}, train=train)
+    with pytest.raises(RecipeError, match=rf"evaluation_pairs: pairs of verdicts without {lacks}"):
+        loop.loop()
+    assert not loop.run.exists()
 
 
 # Stages that end badly

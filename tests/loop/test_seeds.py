@@ -12,7 +12,7 @@ import yaml
 from rlaif.constitution import Constitution
 from rlaif.errors import DataError, RecipeError
 from rlaif.label.method import Method
-from rlaif.loop.seeds import store_seeds
+from rlaif.loop.seeds import store_judgements, store_seeds
 from rlaif.recipe import Recipe
 from rlaif.records import Chat, Message, chat_to_json
 from rlaif.run_folder import RunFolder
@@ -223,3 +223,59 @@ def test_seeds_are_stored_once_until_they_or_what_is_asked_change(given: Given) 
     assert shard.stat().st_ino == before
     given.rows(given.recipe(evaluations=[JUDGED["pointwise"]] * 2))
     assert shard.stat().st_ino != before
+
+
+def verdicts(given: Given, recipe: Recipe, pairs: int, **changes: Any) -> list[dict[str, Any]]:
+    """The pairs of verdicts of a recipe that wants so many."""
+    recipe = with_seeds(recipe, evaluation_pairs=pairs).model_copy(update=changes)
+    stage = store_judgements(RunFolder(given.root / "judgements").create(), recipe)
+    rows: list[dict[str, Any]] = stage.read(0).to_pylist()
+    return rows
+
+
+def words(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["chosen"][-1]["content"], row["rejected"][-1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("row", "right", "wrong"),
+    [
+        (JUDGED["pointwise"], "yes", {"no"}),
+        (JUDGED["pointwise"] | {"keeps": False}, "no", {"yes"}),
+        (JUDGED["rating"], "4", {"1", "2", "3", "5"}),
+    ],
+)
+def test_a_judgement_is_a_pair_of_the_right_verdict_and_a_wrong_one(
+    given: Given, row: dict[str, Any], right: str, wrong: set[str]
+) -> None:
+    recipe = given.recipe("rating" if "rating" in row else "pointwise", evaluations=[row] * 40)
+    made = verdicts(given, recipe, 40)
+    assert {words(pair)[0] for pair in made} == {right}
+    assert {words(pair)[1] for pair in made} == wrong
+    assert all(pair["prompt"] == asked(recipe, "Ho.") for pair in made)
+    assert all(pair["chosen_probability"] == 1.0 for pair in made)
+
+
+def test_a_comparison_is_a_pair_in_both_orders(given: Given) -> None:
+    recipe = given.recipe("pairwise", evaluations=[JUDGED["pairwise"]])
+    made = verdicts(given, recipe, 9)
+    assert sorted(map(words, made)) == [("A", "B"), ("B", "A")]
+
+
+def test_so_many_judgements_are_drawn_as_are_wanted_and_always_the_same(given: Given) -> None:
+    rows = [JUDGED["pointwise"] | {"prompt": f"Hi {i}."} for i in range(30)]
+    recipe = given.recipe(evaluations=rows)
+    made = verdicts(given, recipe, 10)
+    assert len({str(pair["prompt"]) for pair in made}) == 10
+    shard = given.root / "judgements/data/judgements/00000.parquet"
+    bytes_ = shard.read_bytes()
+    shard.unlink()
+    assert verdicts(given, recipe, 10) == made and shard.read_bytes() == bytes_
+    assert len(verdicts(given, recipe, 12)) == 12
+    assert verdicts(given, recipe, 10, seed=1) != made
+
+
+def test_verdicts_have_the_columns_of_the_pairs_that_they_are_trained_on_with(given: Given) -> None:
+    recipe = given.recipe(evaluations=[JUDGED["pointwise"]])
+    [pair] = verdicts(given, recipe, 1, pick=recipe.pick.model_copy(update={"write_margin": True}))
+    assert pair["margin"] == 0.0

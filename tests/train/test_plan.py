@@ -147,6 +147,21 @@ def test_rows_of_other_runs_are_trained_on_as_well_and_decide_the_fingerprint(
     assert run.plan("dpo").fingerprint == both.fingerprint
 
 
+def test_dpo_alone_learns_from_the_verdicts_of_other_runs(tiny_run: Make, tmp_path: Path) -> None:
+    """A reward model that has to rate "yes" would be rating something else than answers."""
+    other = tmp_path / "other"
+    write_rows(other / "data" / "judgements", pairs(8), shards=1)
+    run = tiny_run(dpo={})
+    verdicts = (other / "data" / "judgements" / "00000.parquet",)
+    for stage, learns in (("sft", ()), ("dpo", verdicts), ("reward", ())):
+        run.train = {stage: {}}
+        run.save()
+        alone = run.plan(stage).data
+        run.train["also"] = [str(other)]
+        run.save()
+        assert run.plan(stage).data == (*alone, *learns)
+
+
 def test_training_may_start_from_another_model_than_the_one_that_was_sampled(
     tiny_run: Make, tmp_path: Path
 ) -> None:
