@@ -64,7 +64,7 @@ def constitution_comparisons(
 
 
 def write_gate(file: Path, constitution: Constitution, count: int = GATE_ROWS) -> None:
-    """The comparisons that a gate asks about, as a file; the quickstart's, unless there are more."""
+    """The comparisons that a gate asks about, as a file; by default the quickstart's."""
     rows = constitution_comparisons(count, constitution, GATE_SEED)
     text = "".join(json.dumps(comparison_row(c)) + "\n" for c in rows)
     file.write_text(text, encoding="utf-8", newline="\n")

@@ -132,6 +132,19 @@ def test_rows_of_other_runs_that_the_recipe_names_are_trained_on_as_well(tmp_pat
         assert spent(found, 0, "sft") == spent(alone, 0, "sft")
 
 
+def test_verdicts_are_among_the_rows_of_every_dpo(tmp_path: Path) -> None:
+    recipe = made_recipe(tmp_path, train={"sft": {}, "dpo": {}, "reward": {}})
+    plain, found = (scaled(recipe, probe(judgements=n, **_THREE)) for n in (0, 40))
+    for number in (0, 1):
+        more = spent(found, number, "dpo").seconds - spent(plain, number, "dpo").seconds
+        assert more == 10 * 0.5
+        assert spent(found, number, "reward") == spent(plain, number, "reward")
+    assert spent(found, 0, "sft") == spent(plain, 0, "sft")
+
+
+_THREE = {"trained": {"sft": trained(), "dpo": trained(), "reward": trained()}}
+
+
 def test_a_limit_on_pairs_and_a_number_of_steps_are_kept_to(tmp_path: Path) -> None:
     limited = made_recipe(tmp_path, train={"dpo_pairs": {"limit": 40}})
     assert spent(scaled(limited, probe()), 1, "dpo").seconds == 10 + (10 - 4) * 0.5
