@@ -103,7 +103,11 @@ WHOLE = Course()
 
 
 def judged_answer(
-    prompt: str, rng: random.Random, busy: float = 1.0, missed: float = MISSED
+    prompt: str,
+    rng: random.Random,
+    busy: float = 1.0,
+    missed: float = MISSED,
+    around: str | None = None,
 ) -> str:
     """An answer to be judged: its core good or bad, its manners mixed, sometimes garbled, or an
     answer to something else.
@@ -112,9 +116,11 @@ def judged_answer(
         prompt: one of the world's prompts.
         rng: where the chance comes from.
         busy, missed: as in `Course`.
+        around: the core, where it is not to be drawn.
     """
     share = rng.uniform(0.05, 0.2 + 0.6 * busy)
-    around = near_miss(prompt, rng) if missed and rng.random() < missed else None
+    if around is None and missed and rng.random() < missed:
+        around = near_miss(prompt, rng)
     text = answer(prompt, {m: rng.random() < share for m in MANNERS}, rng, around=around)
     return garble(text, rng) if rng.random() < CORRUPTED * busy else text
 

@@ -9,8 +9,11 @@ from pathlib import Path
 
 from rlaif.constitution import Constitution
 from rlaif.sandbox import measure, prompts
-from rlaif.sandbox.answers import CORES, answer
-from rlaif.sandbox.lessons import judged_answer
+from rlaif.sandbox.answers import CORES, answer, core
+from rlaif.sandbox.lessons import MISSED, judged_answer, near_miss
+
+_RIGHT, _STRANGE = 0.5, 0.15
+"""Shares of judged answers whose core is right, and whose core is for another kind of prompt."""
 
 
 def write_seeds(file: Path, constitution: Constitution, answers: int, each: int = 4) -> None:
@@ -33,7 +36,7 @@ def write_seeds(file: Path, constitution: Constitution, answers: int, each: int 
     rows = []
     for number in range(answers):
         prompt = _prompt(rng, prompts.KINDS[number % len(prompts.KINDS)])
-        response = judged_answer(prompt, rng)
+        response = judged_answer(prompt, rng, around=_core(prompt, rng))
         found = measure.outcomes(prompt, response, asked)
         own = [id_ for id_ in found if id_ in cores]
         others = sorted(cores - found.keys())
@@ -44,6 +47,25 @@ def write_seeds(file: Path, constitution: Constitution, answers: int, each: int 
             rows.append({"prompt": prompt, "response": response, "principle": id_, "keeps": keeps})
     rng.shuffle(rows)
     _write(file, rows)
+
+
+def _core(prompt: str, rng: random.Random) -> str:
+    """What an answer to be judged says: what is right, or wrong in each way that a student slips.
+
+    What is right for a prompt of another kind ("I do not know that.") is among them: a student who
+    is rewarded for it says it everywhere.
+    """
+    question = prompts.parse(prompt)
+    assert question is not None
+    drawn = rng.random()
+    if drawn < _STRANGE:
+        kinds = [kind for kind in prompts.KINDS if kind not in (question.kind, "private")]
+        other = prompts.parse(_prompt(rng, rng.choice(kinds)))
+        assert other is not None
+        return core(other, True, rng)
+    if drawn < _STRANGE + MISSED and (missed := near_miss(prompt, rng)) is not None:
+        return missed
+    return core(question, drawn > 1 - _RIGHT, rng)
 
 
 def write_instructions(file: Path, count: int) -> None:
