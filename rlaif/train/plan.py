@@ -56,6 +56,7 @@ class Plan:
         recipe: the recipe.
         start: the model that training starts from.
         data: the Parquet files to train on, in order.
+        verdicts: files of pairs of verdicts, from which DPO takes as many as it has pairs.
     """
 
     stage: Stage
@@ -63,6 +64,7 @@ class Plan:
     recipe: Recipe
     start: Start
     data: tuple[Path, ...]
+    verdicts: tuple[Path, ...] = ()
 
     @classmethod
     def of(cls, stage: Stage, recipe_file: str | Path) -> Plan:
@@ -79,13 +81,12 @@ class Plan:
         _check_block(stage, recipe, file)
         data = _data_files(run, DATA[stage], file)
         data += _earlier_files(recipe.train.also, DATA[stage])
-        if stage == "dpo":
-            data += _earlier_files(recipe.train.also, JUDGEMENTS)
+        verdicts = _earlier_files(recipe.train.also, JUDGEMENTS) if stage == "dpo" else ()
         if stage != "sft" and recipe.train.sft is not None:
             start = cls.of("sft", file).as_start()
         else:
             start = start_of_student(recipe.train.start or recipe.student)
-        return cls(stage, file, recipe, start, data)
+        return cls(stage, file, recipe, start, data, verdicts)
 
     @property
     def run(self) -> RunFolder:
@@ -166,7 +167,7 @@ class Plan:
         own = self.run.data(DATA[self.stage])
         return {
             p.name if p.parent == own else f"also/{i}/{p.name}": sha256(p)
-            for i, p in enumerate(self.data)
+            for i, p in enumerate((*self.data, *self.verdicts))
         }
 
     @property

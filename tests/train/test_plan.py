@@ -156,10 +156,12 @@ def test_dpo_alone_learns_from_the_verdicts_of_other_runs(tiny_run: Make, tmp_pa
     for stage, learns in (("sft", ()), ("dpo", verdicts), ("reward", ())):
         run.train = {stage: {}}
         run.save()
-        alone = run.plan(stage).data
+        alone = run.plan(stage)
         run.train["also"] = [str(other)]
         run.save()
-        assert run.plan(stage).data == (*alone, *learns)
+        beside = run.plan(stage)
+        assert (beside.data, beside.verdicts) == (alone.data, learns)
+        assert (beside.fingerprint != alone.fingerprint) == bool(learns)
 
 
 def test_training_may_start_from_another_model_than_the_one_that_was_sampled(
