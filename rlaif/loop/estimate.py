@@ -203,11 +203,11 @@ class _Scaling:
         rows = asked * found.labels.of(stage) / found.prompts + also_trained_on(self.recipe, stage)
         if stage == "sft" and loop.seeds is not None and loop.seeds.repeat:
             rows += found.trained["seed"].given
+        if stage == "dpo":
+            rows += found.judgements
         choice = {"dpo": train.dpo_pairs, "reward": train.reward_pairs}.get(stage)
         if choice is not None and choice.limit is not None:
             rows = min(rows, choice.limit)
-        if stage == "dpo":
-            rows += min(rows, found.judgements)
         blocks = (train.sft, train.dpo, train.reward)
         held_out = any(evaluates(block) for block in blocks if block)
         return rows * (1 - HELD_OUT) if held_out else rows

@@ -27,7 +27,7 @@ class Seeds(StrictModel, error=RecipeError):
         repeat: have them among the rows of every later SFT as well.
         evaluation_pairs: how many of the judgements are pairs in the DPO of every round as well,
             the right verdict preferred to a wrong one: what teaches a student to answer alone
-            wears down how it judges. A round has never more of them than pairs of answers.
+            wears down how it judges. More than there are takes all.
     """
 
     instructions: InputPath | None = None

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from datasets import Dataset, concatenate_datasets, load_dataset
+from datasets import Dataset, load_dataset
 
 from rlaif.errors import DataError
 from rlaif.recipe import PairChoice
@@ -117,23 +117,6 @@ def choose(rows: Dataset, choice: PairChoice, seed: int, key: str) -> Dataset:
     if choice.limit is not None and choice.limit < len(kept):
         kept = sorted(random.Random(f"pairs {seed}").sample(kept, choice.limit))
     return rows if len(kept) == len(rows) else rows.select(kept)
-
-
-def with_verdicts(pairs: Dataset, verdicts: Dataset, seed: int) -> Dataset:
-    """The pairs, and as many of the verdicts behind them, or all where they are fewer.
-
-    Judging is not to outweigh answering: trained on verdicts above all, a student forgets to end
-    what it says.
-
-    Args:
-        pairs: of answers, after the choice among them.
-        verdicts: pairs of a right and a wrong one, with the same columns.
-        seed: of the draw.
-    """
-    if len(verdicts) > len(pairs):
-        drawn = random.Random(f"verdicts {seed}").sample(range(len(verdicts)), len(pairs))
-        verdicts = verdicts.select(sorted(drawn))
-    return concatenate_datasets([pairs, verdicts])
 
 
 def hold_out(rows: Dataset, seed: int) -> tuple[Dataset, Dataset]:

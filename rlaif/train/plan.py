@@ -56,7 +56,6 @@ class Plan:
         recipe: the recipe.
         start: the model that training starts from.
         data: the Parquet files to train on, in order.
-        verdicts: files of pairs of verdicts, from which DPO takes as many as it has pairs.
     """
 
     stage: Stage
@@ -64,7 +63,6 @@ class Plan:
     recipe: Recipe
     start: Start
     data: tuple[Path, ...]
-    verdicts: tuple[Path, ...] = ()
 
     @classmethod
     def of(cls, stage: Stage, recipe_file: str | Path) -> Plan:
@@ -81,12 +79,13 @@ class Plan:
         _check_block(stage, recipe, file)
         data = _data_files(run, DATA[stage], file)
         data += _earlier_files(recipe.train.also, DATA[stage])
-        verdicts = _earlier_files(recipe.train.also, JUDGEMENTS) if stage == "dpo" else ()
+        if stage == "dpo":
+            data += _earlier_files(recipe.train.also, JUDGEMENTS)
         if stage != "sft" and recipe.train.sft is not None:
             start = cls.of("sft", file).as_start()
         else:
             start = start_of_student(recipe.train.start or recipe.student)
-        return cls(stage, file, recipe, start, data, verdicts)
+        return cls(stage, file, recipe, start, data)
 
     @property
     def run(self) -> RunFolder:
@@ -167,7 +166,7 @@ class Plan:
         own = self.run.data(DATA[self.stage])
         return {
             p.name if p.parent == own else f"also/{i}/{p.name}": sha256(p)
-            for i, p in enumerate((*self.data, *self.verdicts))
+            for i, p in enumerate(self.data)
         }
 
     @property

@@ -112,30 +112,17 @@ def _check_data(plan: Plan) -> None:
 
     wanted = columns(plan, columns_of(plan.data))
     check(plan.data, [*wanted, *choice_columns(plan.pairs), ID], plan.recipe_file)
-    if plan.verdicts:
-        check(plan.verdicts, [*wanted, ID], plan.recipe_file)
 
 
 def _rows(plan: Plan) -> tuple[Dataset, Dataset | None, int]:
     """The rows to train on, those held out, if any are, and how many the recipe leaves out."""
-    from rlaif.train.data import (
-        ID,
-        choice_columns,
-        choose,
-        columns_of,
-        hold_out,
-        load,
-        with_verdicts,
-    )
+    from rlaif.train.data import ID, choice_columns, choose, columns_of, hold_out, load
     from rlaif.train.trainers import columns
 
     wanted = columns(plan, columns_of(plan.data))
     given = load(plan.data, [*wanted, *choice_columns(plan.pairs), ID], plan.cache)
     rows = choose(given, plan.pairs, plan.recipe.seed, f"train.{plan.stage}_pairs")
     left_out = len(given) - len(rows)
-    if plan.verdicts:
-        verdicts = load(plan.verdicts, [*wanted, ID], plan.cache)
-        rows = with_verdicts(rows.select_columns([*wanted, ID]), verdicts, plan.recipe.seed)
     if not plan.holds_out:
         return rows.select_columns(wanted), None, left_out
     train_rows, held = hold_out(rows, plan.recipe.seed)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rlaif.errors import DataError
 from rlaif.recipe import PairChoice
-from rlaif.train.data import check, choice_columns, choose, hold_out, load, with_verdicts
+from rlaif.train.data import check, choice_columns, choose, hold_out, load
 from tests.train.tiny_run import pairs, write_rows
 
 COLUMNS = ["prompt", "chosen", "rejected", "chosen_probability"]
@@ -151,19 +151,3 @@ def test_another_seed_holds_out_others() -> None:
 def test_too_few_prompts_to_hold_any_out_is_an_error() -> None:
     with pytest.raises(DataError, match="eval_strategy"):
         hold_out(Dataset.from_dict({"record_id": ["a"]}), 0)
-
-
-@given(pairs=st.integers(1, 30), verdicts=st.integers(1, 30), seed=st.integers(0, 9))
-@settings(deadline=None)
-def test_verdicts_never_outnumber_the_pairs_and_no_pair_is_lost(
-    pairs: int, verdicts: int, seed: int
-) -> None:
-    """Or a student that brings few pairs would learn to judge and forget how to answer."""
-    given_, beside = (Dataset.from_dict({"n": list(range(start, start + count))})
-                      for start, count in ((0, pairs), (100, verdicts)))  # fmt: skip
-    found = with_verdicts(given_, beside, seed)["n"][:]
-    drawn = found[pairs:]
-    assert found[:pairs] == list(range(pairs))
-    assert len(drawn) == min(pairs, verdicts) == len(set(drawn))
-    assert set(drawn) <= set(range(100, 100 + verdicts))
-    assert with_verdicts(given_, beside, seed)["n"][:] == found
