@@ -47,14 +47,14 @@ def fixed(recipe: dict[str, Any]) -> None:
 
 
 def self_rewarding(recipe: dict[str, Any]) -> None:
-    """The student labels. Of judging it is taught as much as in the paper, a few thousand verdicts:
-    once before the first round, gently, as more steps cost it what it knows; and in every DPO. The
-    answers of people are taught once, since these break what a round has learnt; later SFT teaches
-    its picks alone. DPO sees each pair once: a good student brings few. A round that is no better
-    ends it. The gate asks so many comparisons that a rise of two hundredths can be told."""
+    """The student labels. It is taught 8,000 verdicts, once before the first round, gently, as more
+    steps cost it what it knows, and again in every DPO. The answers of people are taught once, since
+    these break what a round has learnt; later SFT teaches its picks alone. DPO sees each pair once:
+    a good student brings few. A round that is no better ends it. The gate asks 1,200 comparisons,
+    so that a small rise can be told."""
     fixed(recipe)
     folder, constitution = Path(recipe["run"]) / "inputs", Constitution.load(recipe["constitution"])
-    write_seeds(folder / "seeds.jsonl", constitution, 1000)
+    write_seeds(folder / "seeds.jsonl", constitution, 2000)
     write_instructions(folder / "people.jsonl", 2000)
     write_gate(folder / "comparisons.jsonl", constitution, 1200)
     recipe["train"]["sft"] |= {
@@ -70,7 +70,7 @@ def self_rewarding(recipe: dict[str, Any]) -> None:
         "judge": "student", "sft": "every",
         "seeds": {
             "instructions": str(folder / "people.jsonl"),
-            "evaluations": str(folder / "seeds.jsonl"), "repeat": False, "evaluation_pairs": 4000,
+            "evaluations": str(folder / "seeds.jsonl"), "repeat": False, "evaluation_pairs": 8000,
         },
     }  # fmt: skip
 
