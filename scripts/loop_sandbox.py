@@ -48,7 +48,7 @@ def fixed(recipe: dict[str, Any]) -> None:
 
 def self_rewarding(recipe: dict[str, Any]) -> None:
     """The student labels. It is taught 8,000 verdicts, once before the first round, gently, as more
-    steps cost it what it knows, and again in every DPO. The answers of people are taught once, since
+    steps cost it what it knows, and again in every DPO. The answers of people are taught once, as
     these break what a round has learnt; later SFT teaches its picks alone. DPO sees each pair once:
     a good student brings few. A round that is no better ends it. The gate asks 1,200 comparisons,
     so that a small rise can be told."""
