@@ -123,6 +123,19 @@ def test_dpo_takes_no_margin(tiny_run: Make) -> None:
     assert run.weights("dpo") == before
 
 
+def test_dpo_trains_on_verdicts_whatever_is_chosen_among_pairs(tiny_run: Make) -> None:
+    """What says whether a pair of answers is worth learning from says nothing of a verdict."""
+    verdict = {"score_margin": [0.0] * 8, "concession": [0.0] * 8, "chosen_probability": [1.0] * 8}
+    run = tiny_run(dpo=QUICK)
+    other = run.root / "other"
+    write_rows(other / "data" / "judgements", pairs(8, **verdict), shards=1)
+    run.train |= {"dpo_pairs": {"max_margin": 1.5, "max_concession": 0.0}, "also": [str(other)]}
+    run.save()
+    train("dpo", run.recipe)
+    told = run.manifest("dpo")["rows"]
+    assert (told["trained_on"], told["not_chosen"]) == (4 + 8, 20)
+
+
 def test_soft_labels_are_the_default_and_can_be_left(tiny_run: Make) -> None:
     run = tiny_run(dpo=QUICK)
     train("dpo", run.recipe)
