@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,16 +21,23 @@ from bench_rows import Row, note, row, show
 from rich.console import Console
 
 from rlaif.constitution import Constitution
+from rlaif.engines.load import load_engine
+from rlaif.evaluate.gate import balanced
+from rlaif.evaluate.scorecard import measure as scorecard
+from rlaif.label.method import Method
 from rlaif.loop.figures import Figure, Figures
 from rlaif.loop.rounds import run_loop
 from rlaif.loop.state import State
+from rlaif.recipe import Recipe
 from rlaif.sandbox import measure
-from rlaif.sandbox.comparisons import write_gate
+from rlaif.sandbox.comparisons import constitution_comparisons, write_gate
 from rlaif.sandbox.quickstart import HERE, write_inputs
 from rlaif.sandbox.seeds import write_instructions, write_seeds
 
 Change = Callable[[dict[str, Any]], None]
 
+_OTHERS = (99, 100, 101)
+"""Seeds of comparisons that no setting was chosen by."""
 OFF = {
     "max_length_growth": None, "max_one_bin": None, "not_better": False, "falling": False,
     "max_drift": None, "min_tail_coverage": None,
@@ -109,16 +117,19 @@ def rows_of_fixed(state: State) -> list[Row]:
     ]  # fmt: skip
 
 
-def rows_of_self(state: State) -> list[Row]:
+def rows_of_self(state: State, folder: Path) -> list[Row]:
     """What is wanted of a student that judges itself, after the last round: also where the governor
     stopped there. What it leaves in best/ stands beside it."""
     if not state.rounds:  # its judge did not pass the gate
         return [row("self-rewarding: rounds", ">=", 3, 0)]
     last, first = state.rounds[-1], value(state.rounds[0].judge_accuracy)
+    elsewhere = judged_elsewhere(folder, len(state.rounds))
     return [
         row("self-rewarding: rounds", ">=", 3, len(state.rounds)),
         row("self-rewarding: judge accuracy, last over first", ">=", 0.0,
             value(last.student_accuracy) - first),
+        row("self-rewarding: the same on comparisons that nothing was chosen by", ">=", 0.0,
+            elsewhere[-1] - elsewhere[0]),
         row("self-rewarding: gold at the end", ">=", 0.93, value(last.metric)),
         row("self-rewarding: length over the world's own, off by", "<=", 0.20, length_off(last)),
         note("self-rewarding: best round", -1 if state.best is None else state.best.round),
@@ -132,7 +143,33 @@ def rows_of_self(state: State) -> list[Row]:
               ("judge accuracy", value(f.judge_accuracy)),
               ("student's accuracy as a judge, after it", value(f.student_accuracy)),
           )),
+        note("self-rewarding: judge accuracy on the others, before round 0", elsewhere[0]),
+        *(note(f"self-rewarding: judge accuracy on the others, after round {i}", right)
+          for i, right in enumerate(elsewhere[1:])),
     ]  # fmt: skip
+
+
+def judged_elsewhere(folder: Path, rounds: int) -> list[float]:
+    """How often the first judge and each round's student are right on further comparisons.
+
+    The loop's settings were chosen by its own figures, those of the gate among them.
+    """
+    recipe = Recipe.load(folder / "recipe.yaml")
+    constitution, method = Constitution.load(recipe.constitution), Method.load(recipe.judge)
+    rows = [c for seed in _OTHERS for c in constitution_comparisons(1200, constitution, seed)]
+    assert recipe.gate is not None
+    asked = balanced(rows, recipe.gate.data)
+    models = ["seed/models/sft", *(f"rounds/{i:02d}/models/dpo" for i in range(rounds))]
+    found = []
+    for model in models:
+        judge = recipe.teacher.model_copy(update={"model": str(folder / model / "final")})
+        with closing(load_engine(judge)) as engine:
+            card, _ = scorecard(
+                asked, engine, constitution, method, way="platt", clip=recipe.judge.clip,
+                min_decided=recipe.pick.min_decided,
+            )  # fmt: skip
+        found.append(card.accuracy.value)
+    return found
 
 
 def length_off(figures: Figures) -> float:
@@ -176,7 +213,7 @@ def rows(out: Path = Path("runs/loop"), only: str | None = None) -> list[Row]:
     if "fixed" in states:
         found += rows_of_fixed(states["fixed"])
     if "self" in states:
-        found += rows_of_self(states["self"])
+        found += rows_of_self(states["self"], out / "self")
     if {"self", "unwatched"} <= states.keys():
         found += rows_of_governor(states["self"], states["unwatched"])
     return found
