@@ -1,12 +1,13 @@
 """The recipe for one GPU, on a GPU: its memory, and what kills leave behind.
 
-    python scripts/loop_gpu.py [--prompts 96] [--part training --part room --part kills]
+    python scripts/loop_gpu.py [--prompts 96] [--part training --part room …]
 
 The models have the recipe's shapes and random weights: what they say is worth nothing, and what it
 takes to sample, judge and train with them is what it takes with any. All that the GPU has beyond 24
 GB is taken by another process before anything starts.
 
 training  a few steps of each training, on rows of the greatest length that the recipe trains on
+foreseen  what `rlaif estimate` says of a round in four shards, by its probe of every stage
 room      one round, from its first prompt to its last figure
 kills     the same with a checkpoint every other step, killed in every stage, beside two undisturbed
 """
@@ -231,6 +232,19 @@ def rows_of_room(out: Path, models: Path, count: int) -> list[Row]:
     ]  # fmt: skip
 
 
+def rows_of_foreseen(out: Path, models: Path, count: int) -> list[Row]:
+    """An estimate in 24 GB, whose probe runs every stage."""
+    recipe = write_recipe(out / "foreseen", models, count, {}, shards=4)
+    with only(ROOM):
+        _run([sys.executable, "-m", "rlaif.cli", "estimate", str(recipe)], out / "foreseen/printed")
+    told = json.loads((Path(Recipe.load(recipe).run) / "estimate.json").read_text())["rows"]
+    return [note(f"{one['stage']}: seconds foreseen", one["seconds"]) for one in told] + [
+        note(f"{one['stage']}: tokens a second foreseen", one["generated_tokens"] / one["seconds"])
+        for one in told
+        if one["stage"] == "sample"
+    ]
+
+
 def _run(command: Sequence[str], log: Path) -> None:
     with log.open("w") as printed:
         status = subprocess.run(command, stdout=printed, stderr=subprocess.STDOUT).returncode
@@ -295,7 +309,7 @@ def main(
     student: Annotated[str, typer.Option(help="a shape of bench_work.py")] = "qwen3-0.6b",
     teacher: Annotated[str, typer.Option(help="likewise")] = "qwen3-4b",
     part: Annotated[
-        list[str] | None, typer.Option(help="training, room, kills; all without it")
+        list[str] | None, typer.Option(help="training, foreseen, room, kills; or all")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
@@ -304,7 +318,10 @@ def main(
         raise SystemExit("there is no GPU here")
     out = out.absolute()
     models = out / "models"
-    parts = {"training": rows_of_training, "room": rows_of_room, "kills": rows_of_kills}
+    parts = {
+        "training": rows_of_training, "foreseen": rows_of_foreseen,
+        "room": rows_of_room, "kills": rows_of_kills,
+    }  # fmt: skip
     for name, shape in (("student", student), ("teacher", teacher)):
         make_model(shape, models / name, words=SHAPES[shape]().vocab_size, device="cuda")
     torch.cuda.empty_cache()

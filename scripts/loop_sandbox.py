@@ -143,9 +143,11 @@ def rows_of_self(state: State, folder: Path) -> list[Row]:
               ("judge accuracy", value(f.judge_accuracy)),
               ("student's accuracy as a judge, after it", value(f.student_accuracy)),
           )),
-        note("self-rewarding: judge accuracy on the others, before round 0", elsewhere[0]),
-        *(note(f"self-rewarding: judge accuracy on the others, after round {i}", right)
-          for i, right in enumerate(elsewhere[1:])),
+        *(note(f"self-rewarding: judge accuracy on the others, {when}", right)
+          for when, right in zip(
+              ("before round 0", *(f"after round {f.round}" for f in state.rounds)), elsewhere,
+              strict=True,
+          )),
     ]  # fmt: skip
 
 

@@ -170,13 +170,10 @@ def _filter(i: Inputs) -> dict[str, Any]:
 
 
 def _training(stage: str, i: Inputs) -> dict[str, Any]:
-    from rlaif.train.plan import DATA, JUDGEMENTS, what_decides
+    from rlaif.train.plan import OF_OTHERS, what_decides
 
     train = i.recipe.train
-    also = [RunFolder(run).data(DATA[stage]) for run in i.loop.train.also]  # type: ignore[index]
-    if stage == "dpo":
-        verdicts = [RunFolder(run).data(JUDGEMENTS) for run in i.loop.train.also]
-        also += [folder for folder in verdicts if folder.is_dir()]
+    also = [RunFolder(run).data(kind) for kind in OF_OTHERS[stage] for run in i.loop.train.also]
     choice = {"dpo": train.dpo_pairs, "reward": train.reward_pairs}.get(stage)
     return {
         stage: what_decides(getattr(train, stage) or {}), "lora": train.lora,

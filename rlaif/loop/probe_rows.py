@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from rlaif.loop.probe_recipe import STEPS, rows_a_step
 from rlaif.recipe import PairChoice, Recipe
 from rlaif.run_folder import RunFolder
+from rlaif.train.plan import OF_OTHERS
 
 _DATA = {"sft": "sft", "dpo": "pairs", "reward": "pairs"}
 
@@ -91,7 +92,7 @@ def also_trained_on(recipe: Recipe, stage: str) -> int:
     """Rows of other runs that the recipe names, after its choice among pairs."""
     train = recipe.train
     choice = {"dpo": train.dpo_pairs, "reward": train.reward_pairs}.get(stage, PairChoice())
-    tables = (_table(RunFolder(run), _DATA[stage]) for run in train.also)
+    tables = (_table(RunFolder(run), kind) for kind in OF_OTHERS[stage] for run in train.also)
     return sum(_chosen(table, choice).num_rows for table in tables)
 
 

@@ -29,7 +29,11 @@ HELD_OUT = 0.05
 
 DATA: Mapping[Stage, str] = {"sft": "sft", "dpo": "pairs", "reward": "pairs"}
 JUDGEMENTS = "judgements"
-"""Pairs of verdicts in other runs. DPO alone learns from them: a reward model rates answers."""
+OF_OTHERS: Mapping[str, tuple[str, ...]] = {
+    "sft": ("sft",), "dpo": ("pairs", JUDGEMENTS), "reward": ("pairs",)
+}  # fmt: skip
+"""What is trained on of other runs: DPO learns from pairs of verdicts too; a reward model rates
+answers, and would learn to rate "yes"."""
 
 _NOT_OURS = {
     "output_dir": "remove it: models go to the run folder, under models/",
@@ -78,9 +82,8 @@ class Plan:
         run = RunFolder(Path(recipe.run))
         _check_block(stage, recipe, file)
         data = _data_files(run, DATA[stage], file)
-        data += _earlier_files(recipe.train.also, DATA[stage])
-        if stage == "dpo":
-            data += _earlier_files(recipe.train.also, JUDGEMENTS)
+        for kind in OF_OTHERS[stage]:
+            data += _earlier_files(recipe.train.also, kind)
         if stage != "sft" and recipe.train.sft is not None:
             start = cls.of("sft", file).as_start()
         else:
